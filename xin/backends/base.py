@@ -1,0 +1,195 @@
+"""The engine contract: step-shaped, synchronous, in a worker process; an engine knows no HTTP.
+
+Source of the shape: nano-vllm's `LLMEngine.step`. A newcomer copies echo.py and passes tests/backends/test_contract.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from xin.errors import UnsupportedParameter, XinError
+from xin.worker.frames import Constraint, Ready, Sampling, TokenLogprob
+
+Progress = Callable[[float, str], None]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(slots=True)
+class Request:
+    """One generation as an engine sees it. `tokens` is the whole prompt; `max_tokens` is at least 0."""
+
+    id: int
+    tokens: list[int]
+    sampling: Sampling
+    max_tokens: int
+    n: int = 1
+    logprobs: int | None = None
+    prompt_logprobs: bool = False
+    stop_token_ids: frozenset[int] = frozenset()
+    constraint: Constraint | None = None
+    compiled: Any = None  # what Engine.compile made of `constraint`, off the step thread
+
+
+@dataclass(slots=True)
+class Output:
+    """What one step gave one choice. `piece` is raw bytes: a character may be split over outputs.
+
+    `prompt_logprobs` comes once, in the first output of a request that asked. `error` ends all of the request's choices.
+    """
+
+    request_id: int
+    index: int
+    piece: bytes = b""
+    tokens: int = 0
+    logprobs: list[TokenLogprob] | None = None
+    prompt_logprobs: list[TokenLogprob] | None = None
+    finish_reason: FinishReason | None = None
+    cached_tokens: int = 0
+    error: XinError | None = None
+
+
+@dataclass(slots=True)
+class Load:
+    """Counts for Stats: requests running and waiting, KV cells used and in all."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_used: int = 0
+    kv_total: int = 0
+    cached_sequences: int = 0
+
+
+@dataclass(slots=True)
+class Weights:
+    """What to load: `paths` on this machine, and what the catalogue knows of the model."""
+
+    paths: list[str]
+    model_name: str = ""
+    prompt_style: dict[str, Any] | None = None
+    chat_sibling: str | None = None
+    abilities: list[str] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine(ABC):
+    """One loaded model. All methods but tokenize, detokenize, render and compile run on the worker's step thread."""
+
+    name: ClassVar[str]
+    formats: ClassVar[frozenset[str]] = frozenset()
+    requires: ClassVar[tuple[str, ...]] = ()
+
+    class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+        """Launch options: each field becomes a launch flag, a form field and a line of docs."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, weights: Weights, options: Any, progress: Progress) -> Engine:
+        """Load or raise LoadFailed, OutOfMemory, BadRequest. `progress` takes 0..1 and a stage."""
+
+    @abstractmethod
+    def describe(self) -> Ready: ...
+
+    @abstractmethod
+    def submit(self, request: Request) -> None:
+        """Queue one generation; raise XinError when it can never run."""
+
+    @abstractmethod
+    def cancel(self, request_id: int, index: int | None = None) -> None:
+        """Forget a request, or one choice of it. Unknown ids are ignored. No output follows."""
+
+    @abstractmethod
+    def step(self) -> list[Output]:
+        """Advance everything that runs by one decode; [] when idle."""
+
+    @abstractmethod
+    def busy(self) -> bool:
+        """Is there anything for step() to do?"""
+
+    def load_now(self) -> Load:
+        return Load()
+
+    @abstractmethod
+    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        """Text to ids. Called from another thread than step."""
+
+    @abstractmethod
+    def detokenize(self, tokens: Sequence[int]) -> bytes: ...
+
+    def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
+        """Chat messages to prompt ids, through the model's own template; its generation prompt is added."""
+        raise UnsupportedParameter(f"{self.name} has no chat template here", param="messages")
+
+    def infill(self, prefix: str, suffix: str) -> list[int]:
+        raise UnsupportedParameter("this model cannot fill in the middle", "leave suffix out", param="suffix")
+
+    def compile(self, constraint: Constraint) -> Any:
+        """Prepare a constraint off the step thread; raise BadRequest (param response_format) when it is malformed."""
+        raise UnsupportedParameter(f"{self.name} cannot constrain its output", param="response_format")
+
+    def embed(self, inputs: list[list[int]]) -> list[bytes]:
+        """One little-endian float32 vector per token list."""
+        raise UnsupportedParameter(f"{self.name} gives no embeddings", param="model")
+
+    def rerank(self, query: str, documents: list[str]) -> list[float]:
+        raise UnsupportedParameter(f"{self.name} cannot rerank", param="model")
+
+    def set_threads(self, n: int) -> None:
+        """CPU threads to use from the next step on."""
+
+    def close(self) -> None:
+        """Free what the model holds. Idempotent."""
+
+
+class SequentialEngine(Engine):
+    """step() for an engine that can only generate one request at a time: implement generate()."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Request] = []
+        self._current: Iterator[Output] | None = None
+        self._current_id = 0
+        self._stopped: set[tuple[int, int]] = set()
+
+    @abstractmethod
+    def generate(self, request: Request) -> Iterator[Output]:
+        """Yield outputs; the last of each choice has a finish reason."""
+
+    def submit(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def cancel(self, request_id: int, index: int | None = None) -> None:
+        if index is not None:
+            self._stopped.add((request_id, index))
+            return
+        self._waiting = [r for r in self._waiting if r.id != request_id]
+        if self._current is not None and self._current_id == request_id:
+            self._end()
+
+    def busy(self) -> bool:
+        return self._current is not None or bool(self._waiting)
+
+    def step(self) -> list[Output]:
+        if self._current is None:
+            if not self._waiting:
+                return []
+            request = self._waiting.pop(0)
+            self._current, self._current_id = self.generate(request), request.id
+        output = next(self._current, None)
+        if output is None:
+            self._end()
+            return []
+        return [] if (output.request_id, output.index) in self._stopped else [output]
+
+    def load_now(self) -> Load:
+        return Load(running=int(self._current is not None), waiting=len(self._waiting))
+
+    def _end(self) -> None:
+        close = getattr(self._current, "close", None)
+        self._current = None
+        self._stopped = {key for key in self._stopped if key[0] != self._current_id}
+        if close is not None:
+            close()

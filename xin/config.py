@@ -1,0 +1,107 @@
+"""One Struct tree of settings: defaults < config.toml < XIN_* variables < flags. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from xin import paths
+from xin.errors import UsageError
+
+DEFAULT_PORT = 9997
+LAN_PORT = 9996
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`[node]`: one daemon.
+
+    host            address to listen on; only loopback until clusters exist
+    port            0 = any free one
+    name            shown to others; default: the host name
+    private         neither announce nor look for other nodes
+    peers           URLs of nodes on this machine to follow besides those found by themselves
+    threads         CPU threads for all models together; 0 = the cores this process may use
+    keep_alive      seconds an on-demand model stays after its last request; negative = for ever
+    drain_seconds   how long a stop waits for running requests
+    model_dirs      folders searched for .gguf files, besides the bundled model
+    engine          engine for on-demand launches; empty = by format
+    max_waiting     requests that may wait for one model before 503
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = DEFAULT_PORT
+    name: str = ""
+    private: bool = False
+    peers: list[str] = []
+    threads: Annotated[int, Meta(ge=0, le=4096)] = 0
+    keep_alive: float = 300.0
+    drain_seconds: Seconds = 30.0
+    model_dirs: list[str] = []
+    engine: str = ""
+    max_waiting: Annotated[int, Meta(ge=1)] = 512
+
+
+class ClientConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`[client]`: whom the command line and the TUI talk to."""
+
+    endpoint: str = f"http://127.0.0.1:{DEFAULT_PORT}"
+    start_node: bool = True
+
+
+class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    node: NodeConfig = msgspec.field(default_factory=NodeConfig)
+    client: ClientConfig = msgspec.field(default_factory=ClientConfig)
+
+
+def load(
+    file: Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Mapping[str, Any]] | None = None
+) -> Config:
+    """Merge the layers; `flags` is {"node": {...}} with None for what was not given. Raises UsageError naming the key."""
+    environ = os.environ if environ is None else environ
+    file = file or paths.config_file()
+    tree: dict[str, dict[str, Any]] = _read(file)
+    _merge(tree, _from_environ(environ))
+    _merge(tree, flags or {})
+    try:
+        return msgspec.convert(tree, Config, strict=False)
+    except msgspec.ValidationError as exc:
+        raise UsageError(f"configuration: {exc}", f"see {file}, the XIN_* variables and the flags") from exc
+
+
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    if not file.exists():
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{file} is not valid TOML: {exc}", "mend the line it names") from exc
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """XIN_NODE_PORT=1 sets node.port; XIN_ENDPOINT is client.endpoint. Lists are comma separated."""
+    tree: dict[str, dict[str, Any]] = {}
+    for section, struct in (("node", NodeConfig), ("client", ClientConfig)):
+        for field in msgspec.structs.fields(struct):
+            value = environ.get(f"XIN_{section}_{field.name}".upper())
+            if value is not None:
+                is_list = field.type == list[str]
+                tree.setdefault(section, {})[field.name] = value.split(",") if is_list else value
+    if "XIN_ENDPOINT" in environ:
+        tree.setdefault("client", {})["endpoint"] = environ["XIN_ENDPOINT"]
+    return tree
+
+
+def _merge(tree: dict[str, dict[str, Any]], layer: Mapping[str, Mapping[str, Any]]) -> None:
+    for section, values in layer.items():
+        if not isinstance(values, Mapping):
+            raise UsageError(f"configuration: {section} is not a section", f"write it as [{section}]")
+        tree.setdefault(section, {}).update({k: v for k, v in values.items() if v is not None})

@@ -1,0 +1,198 @@
+"""A node's own wire types: launches, instances, devices, nodes and events. Sizes in bytes, times in unix seconds."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+State = Literal["downloading", "loading", "ready", "stopping", "failed"]
+UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+RESERVED_UIDS = frozenset({"instances", "families", "prompts", "recommend", "vllm-supported", "LLM"})
+
+
+class LaunchRequest(msgspec.Struct, kw_only=True):
+    """Body of POST /v1/models. The keys of today's Xinference client are accepted; an engine option is any other key."""
+
+    model_name: str
+    model_uid: str | None = None
+    model_type: str | None = None
+    model_engine: str | None = None
+    model_size_in_billions: int | float | str | None = None
+    model_format: str | None = None
+    quantization: str | None = None
+    model_path: str | None = None
+    replica: int = 1
+    keep_alive: float | str | None = None
+    node: str | None = None
+    options: dict[str, Any] = {}
+
+
+class LaunchReply(msgspec.Struct):
+    model_uid: str
+
+
+class WorkerInfo(msgspec.Struct):
+    """One replica's process. `rss_bytes` is its resident memory; `gpu_bytes` by device id."""
+
+    pid: int | None = None
+    rss_bytes: int = 0
+    gpu_bytes: dict[str, int] = {}
+    threads: int = 0
+    restarts: int = 0
+
+
+class InstanceStats(msgspec.Struct):
+    running: int = 0
+    waiting: int = 0
+    tokens_per_second: float = 0.0
+    kv_used: int = 0
+    kv_total: int = 0
+    ttft_ms: float | None = None
+    requests_total: int = 0
+    tokens_total: int = 0
+
+
+class Instance(msgspec.Struct, kw_only=True):
+    """One launch of a model on one node, in whatever state."""
+
+    model_uid: str
+    model_name: str
+    model_engine: str
+    model_format: str
+    quantization: str
+    model_size_in_billions: float | None = None
+    model_ability: list[str] = []
+    model_lang: list[str] = []
+    state: State
+    progress: float = 0.0
+    stage: str = ""
+    cause: str | None = None
+    hint: str | None = None
+    context_length: int = 0
+    n_parallel: int = 1
+    options: dict[str, Any] = {}
+    weights: list[str] = []
+    node: str = ""
+    replica: int = 1
+    explicit: bool = True
+    keep_alive: float | None = None
+    launched_at: float = 0.0
+    ready_at: float | None = None
+    last_used_at: float | None = None
+    load_seconds: float | None = None
+    memory_bytes: dict[str, int] = {}
+    notes: list[str] = []
+    worker: WorkerInfo = msgspec.field(default_factory=WorkerInfo)
+    stats: InstanceStats = msgspec.field(default_factory=InstanceStats)
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """One accelerator, or the host's CPU with its RAM. Fields that the driver does not tell are None.
+
+    `kind`: cuda, rocm, metal, cpu. Utilisation in percent, temperature in Celsius, power in watts.
+    `unified`: this accelerator's memory is the host's RAM (Apple).
+    """
+
+    id: str
+    kind: str
+    name: str
+    total_bytes: int
+    free_bytes: int | None = None
+    utilization: float | None = None
+    temperature: float | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    driver: str | None = None
+    compute_capability: str | None = None
+    parent: str | None = None
+    unified: bool = False
+    cores: float | None = None
+    note: str | None = None
+    process_bytes: dict[int, int] = {}
+
+
+class EngineInfo(msgspec.Struct):
+    """An engine as `xin engines` tells it; `missing` lists packages that are not installed."""
+
+    name: str
+    formats: list[str]
+    installed: bool
+    version: str | None = None
+    missing: list[str] = []
+    details: dict[str, Any] = {}
+
+
+class NodeInfo(msgspec.Struct, kw_only=True):
+    """GET /api/node."""
+
+    id: str
+    name: str
+    version: str
+    endpoint: str
+    pid: int
+    started_at: float
+    platform: str = ""
+    cpu_threads: int = 1
+    devices: list[Device] = []
+    engines: list[EngineInfo] = []
+    private: bool = False
+    lan_port: int | None = None
+
+
+class Peer(msgspec.Struct, kw_only=True):
+    """Another node as this one sees it. `relation`: self, local (same host and user), found (not paired), peer.
+
+    `status`: alive, slow, gone. Only nodes that are trusted (self, local) carry node and instances.
+    """
+
+    id: str
+    name: str
+    relation: str
+    status: str
+    version: str = ""
+    endpoint: str | None = None
+    addresses: list[str] = []
+    lan_port: int | None = None
+    seen_at: float = 0.0
+    node: NodeInfo | None = None
+    instances: list[Instance] = []
+
+
+class Cluster(msgspec.Struct):
+    """GET /api/cluster: this node first."""
+
+    nodes: list[Peer]
+
+
+class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One event of GET /api/events. `type` says which field is set.
+
+    snapshot: node, instances (first event of each stream) · instance · instance_removed: model_uid · samples: devices,
+    workers (only with ?samples=1) · peer · peer_removed: peer_id · stopping (this node drains).
+    """
+
+    type: str
+    at: float
+    node: NodeInfo | None = None
+    instances: list[Instance] | None = None
+    instance: Instance | None = None
+    model_uid: str | None = None
+    devices: list[Device] | None = None
+    workers: dict[str, WorkerInfo] | None = None
+    peer: Peer | None = None
+    peers: list[Peer] | None = None
+    peer_id: str | None = None
+
+
+class LogLine(msgspec.Struct):
+    """A line of GET /api/logs/{uid}: the worker's stderr and the node's notes on it."""
+
+    at: float
+    level: str
+    source: str
+    message: str
+
+
+encode_event = msgspec.json.Encoder().encode
+decode_event = msgspec.json.Decoder(Event).decode
