@@ -63,7 +63,9 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def load(
-    file: Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Mapping[str, Any]] | None = None
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Config:
     """Merge the layers; `flags` is {"node": {...}} with None for what was not given. Raises UsageError naming the key."""
     environ = os.environ if environ is None else environ

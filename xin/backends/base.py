@@ -39,7 +39,7 @@ class Request:
 class Output:
     """What one step gave one choice. `piece` is raw bytes: a character may be split over outputs.
 
-    `prompt_logprobs` comes once, in the first output of a request that asked. `error` ends all of the request's choices.
+    `prompt_logprobs` comes once, in the first output of a request that asked. `error` ends the request.
     """
 
     request_id: int
@@ -138,10 +138,10 @@ class Engine(ABC):
     def rerank(self, query: str, documents: list[str]) -> list[float]:
         raise UnsupportedParameter(f"{self.name} cannot rerank", param="model")
 
-    def set_threads(self, n: int) -> None:
+    def set_threads(self, n: int) -> None:  # noqa: B027  an engine may have no threads to set
         """CPU threads to use from the next step on."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Free what the model holds. Idempotent."""
 
 

@@ -12,7 +12,7 @@ RESERVED_UIDS = frozenset({"instances", "families", "prompts", "recommend", "vll
 
 
 class LaunchRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /v1/models. The keys of today's Xinference client are accepted; an engine option is any other key."""
+    """Body of POST /v1/models. Takes the Xinference client's keys; any other key is an engine option."""
 
     model_name: str
     model_uid: str | None = None

@@ -118,7 +118,7 @@ class ChatCompletionRequest(SamplingFields, kw_only=True, forbid_unknown_fields=
 
 
 class CompletionRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
-    prompt: str | list[str] | list[Tokens] | list[list[Tokens]]
+    prompt: str | list[Any]  # a text, texts, token ids, or lists of them
     suffix: str | None = None
     echo: bool | None = None
     best_of: Choices | None = None
@@ -127,7 +127,7 @@ class CompletionRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True
 
 class EmbeddingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     model: str
-    input: str | list[str] | list[Tokens] | list[list[Tokens]]
+    input: str | list[Any]  # as CompletionRequest.prompt
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
     user: Any = None
@@ -239,7 +239,7 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
     created: int
     model: str
     choices: list[ChatChunkChoice]
-    usage: Usage | None | msgspec.UnsetType = msgspec.UNSET
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     system_fingerprint: str | None = None
 
 
@@ -255,7 +255,7 @@ class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | None | msgspec.UnsetType = msgspec.UNSET
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     system_fingerprint: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Server-sent events: bytes to events (WHATWG HTML, section 9.2.6: CR, LF and CRLF end a line, comments are skipped)."""
+"""Server-sent events: bytes to events (WHATWG HTML 9.2.6: CR, LF and CRLF end a line, comments are skipped)."""
 
 from __future__ import annotations
 

@@ -81,8 +81,11 @@ class Generate(Frame):
 
 
 class Embed(Frame):
+    """Texts, or token lists where the caller tokenised; one of the two is empty."""
+
     request_id: int
-    inputs: list[str] | list[list[int]]
+    texts: list[str] = []
+    tokens: list[list[int]] = []
     dimensions: int | None = None
 
 
@@ -241,7 +244,8 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode_up(body: bytes | memoryview) -> Up:
-    return _up.decode(body)
+    frame: Up = _up.decode(body)
+    return frame
 
 
 def read_down(stream: BinaryIO) -> Down | None:

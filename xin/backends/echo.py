@@ -1,0 +1,163 @@
+"""The reference engine: answers with the words it was given. A test double that can be slow, stall, fail or die.
+
+Copy this file to write an engine: docs/engines.md walks through it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from xin import __version__
+from xin.backends.base import Engine, Load, Output, Progress, Request, Weights
+from xin.errors import LoadFailed, OutOfMemory
+from xin.worker.frames import Ready, TokenLogprob
+
+_VOCABULARY = 256  # one token a byte: every text can be tokenised and split anywhere
+_WORD = re.compile(rb"\s*\S+")
+
+
+@dataclass(slots=True)
+class _Choice:
+    request: Request
+    index: int
+    tokens: Iterator[bytes]
+    due: float
+    left: int
+
+
+class EchoEngine(Engine):
+    name = "echo"
+    formats = frozenset({"echo"})
+    requires = ()
+
+    class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+        """tokens_per_second 0 = as fast as it goes; die_after and stall_after count tokens of the whole engine."""
+
+        context_length: Annotated[int, Meta(ge=1, le=10_000_000)] = 4096
+        n_parallel: Annotated[int, Meta(ge=1, le=1024)] = 64
+        tokens_per_second: Annotated[float, Meta(ge=0)] = 0.0
+        ttft_ms: Annotated[float, Meta(ge=0)] = 0.0
+        load_seconds: Annotated[float, Meta(ge=0)] = 0.0
+        die_after: Annotated[int, Meta(ge=0)] | None = None
+        stall_after: Annotated[int, Meta(ge=0)] | None = None
+        fail_load: str | None = None
+        oom: bool = False
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._running: list[_Choice] = []
+        self._waiting: list[Request] = []
+        self._given = 0
+        self._threads = int(os.environ.get("XIN_THREADS", "1"))
+
+    @classmethod
+    def load(cls, weights: Weights, options: Options, progress: Progress) -> EchoEngine:
+        for step in range(10):
+            progress(step / 10, "loading")
+            time.sleep(options.load_seconds / 10)
+        if options.oom:
+            raise OutOfMemory("echo was told to run out of memory", "launch it without oom")
+        if options.fail_load is not None:
+            raise LoadFailed(options.fail_load, "launch it without fail_load")
+        return cls(options)
+
+    def describe(self) -> Ready:
+        return Ready(
+            context_length=self._options.context_length,
+            n_parallel=self._options.n_parallel,
+            vocabulary_size=_VOCABULARY,
+            embedding_size=8,
+            abilities=["chat", "generate", "embed"],
+            description="echoes the last message",
+            engine_version=__version__,
+            threads=self._threads,
+        )
+
+    def submit(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def cancel(self, request_id: int, index: int | None = None) -> None:
+        if index is None:
+            self._waiting = [r for r in self._waiting if r.id != request_id]
+        self._running = [c for c in self._running if c.request.id != request_id or index not in (None, c.index)]
+
+    def busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    def load_now(self) -> Load:
+        return Load(running=len({c.request.id for c in self._running}), waiting=len(self._waiting))
+
+    def step(self) -> list[Output]:
+        self._admit()
+        now = time.monotonic()
+        due = min((choice.due for choice in self._running), default=now)
+        if due > now:
+            time.sleep(min(due - now, 0.05))  # short: a cancel must be seen soon
+        now = time.monotonic()
+        return [self._next(choice, now) for choice in list(self._running) if choice.due <= now]
+
+    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        return list(text.encode())
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        return bytes(tokens)
+
+    def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
+        last = messages[-1].get("content") if messages else ""
+        return self.tokenize(last if isinstance(last, str) else "", False, False)
+
+    def embed(self, inputs: list[list[int]]) -> list[bytes]:
+        import numpy as np
+
+        return [np.bincount(np.array(tokens) % 8, minlength=8).astype("<f4").tobytes() for tokens in inputs]
+
+    def set_threads(self, n: int) -> None:
+        self._threads = n
+
+    def close(self) -> None:
+        self._running, self._waiting = [], []
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._options.n_parallel:
+            request = self._waiting.pop(0)
+            due = time.monotonic() + self._options.ttft_ms / 1e3
+            for index in range(request.n):
+                words = iter(_WORD.findall(bytes(request.tokens)))
+                self._running.append(_Choice(request, index, words, due, request.max_tokens))
+
+    def _next(self, choice: _Choice, now: float) -> Output:
+        request = choice.request
+        if choice.left <= 0:
+            return self._finish(choice, Output(request.id, choice.index, finish_reason="length"))
+        word = next(choice.tokens, None)
+        if word is None:
+            return self._finish(choice, Output(request.id, choice.index, finish_reason="stop"))
+        self._misbehave()
+        choice.left -= 1
+        rate = self._options.tokens_per_second
+        choice.due = max(choice.due + 1 / rate, now) if rate else now
+        output = Output(request.id, choice.index, piece=word, tokens=1)
+        if request.logprobs is not None:
+            output.logprobs = [TokenLogprob(word[0], word, 0.0, [(word[0], word, 0.0)] * min(request.logprobs, 1))]
+        return self._finish(choice, output, "length") if choice.left == 0 else output
+
+    def _finish(self, choice: _Choice, output: Output, reason: Any = None) -> Output:
+        self._running.remove(choice)
+        output.finish_reason = reason or output.finish_reason
+        return output
+
+    def _misbehave(self) -> None:
+        if self._given == self._options.die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while self._given == self._options.stall_after:
+            time.sleep(1)
+        self._given += 1

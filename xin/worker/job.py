@@ -1,0 +1,175 @@
+"""One request in the worker: how its frame becomes an engine request, and its outputs become text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from xin.backends.base import Engine, Output, Request
+from xin.errors import BadRequest, ContextLengthExceeded, UnsupportedParameter
+from xin.worker.frames import Delta, Detokenize, Done, Down, Embed, Generate, Rerank, Result, Tokenize, TokenLogprob
+from xin.worker.text import TextStream
+
+
+@dataclass(slots=True)
+class Choice:
+    text: TextStream
+    tokens: int = 0
+    cached: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    over: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """A generation between its frame and its last Done."""
+
+    request: Request
+    stops: list[str]
+    echo: bytes | None = None
+    started: float = 0.0
+    choices: list[Choice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.choices = [Choice(TextStream(self.stops)) for _ in range(self.request.n)]
+
+    def open_choices(self) -> list[int]:
+        return [i for i, choice in enumerate(self.choices) if not choice.over]
+
+    def take(self, output: Output, deltas: list[Delta]) -> Done | None:
+        """Add the output's text to `deltas`; Done when its choice has ended, by itself or by a stop string."""
+        choice = self.choices[output.index]
+        if choice.over:
+            return None
+        now = time.perf_counter()
+        choice.first = choice.first or now
+        choice.last = now
+        choice.tokens += output.tokens
+        choice.cached = max(choice.cached, output.cached_tokens)
+        if self.echo is not None:
+            self._echo(output, deltas)
+        piece = choice.text.feed(output.piece, output.tokens, output.logprobs)
+        if piece.text or piece.logprobs:
+            deltas.append(Delta(self.request.id, output.index, piece.text, piece.tokens, piece.logprobs))
+        if piece.stop is not None:
+            return self.done(output.index, "stop", piece.stop)
+        if output.finish_reason is None:
+            return None
+        rest = choice.text.flush()
+        if rest.text or rest.logprobs:
+            deltas.append(Delta(self.request.id, output.index, rest.text, rest.tokens, rest.logprobs))
+        return self.done(output.index, "stop" if rest.stop else output.finish_reason, rest.stop)
+
+    def done(self, index: int, reason: str, stop: str | None = None) -> Done:
+        choice = self.choices[index]
+        choice.over = True
+        ttft = (choice.first - self.started) * 1e3 if choice.first else 0.0
+        decode = (choice.last - choice.first) * 1e3
+        return Done(self.request.id, index, reason, choice.tokens, choice.cached, stop, ttft, decode)
+
+    def _echo(self, output: Output, deltas: list[Delta]) -> None:
+        """The prompt itself comes first, once a choice."""
+        logprobs: list[TokenLogprob] | None = output.prompt_logprobs
+        text = (self.echo or b"").decode("utf-8", "replace")
+        deltas.extend(Delta(self.request.id, i, text, 0, logprobs) for i in range(self.request.n))
+        self.echo = None
+
+
+def prepare(engine: Engine, frame: Down) -> Job | Result | Callable[[], Result]:
+    """What the step thread shall do for this frame; a Result where nothing is left. Runs on the preparer thread."""
+    match frame:
+        case Generate():
+            return _generation(engine, frame)
+        case Tokenize():
+            tokens = (
+                engine.render(frame.messages, {})
+                if frame.messages is not None
+                else engine.tokenize(frame.text or "", frame.add_special, frame.parse_special)
+            )
+            return Result(frame.request_id, tokens=tokens)
+        case Detokenize():
+            _check_ids(engine, frame.tokens, "tokens")
+            return Result(frame.request_id, text=engine.detokenize(frame.tokens).decode("utf-8", "replace"))
+        case Embed():
+            return _embedding(engine, frame)
+        case Rerank():
+            return lambda: Result(frame.request_id, scores=engine.rerank(frame.query, frame.documents))
+    raise BadRequest(f"unexpected frame {type(frame).__name__}")
+
+
+def _generation(engine: Engine, frame: Generate) -> Job:
+    tokens = _prompt(engine, frame)
+    window = engine.describe().context_length
+    if not tokens:
+        raise BadRequest("the prompt is empty", "send at least one token", param="prompt")
+    room = window - len(tokens)
+    if room < (1 if frame.max_tokens != 0 else 0):
+        raise ContextLengthExceeded(
+            f"this model's maximum context length is {window} tokens, but the prompt has {len(tokens)}",
+            "shorten the prompt, or launch with a larger --context-length",
+            param="messages" if frame.messages is not None else "prompt",
+        )
+    if frame.max_tokens is not None and frame.max_tokens > room:
+        raise ContextLengthExceeded(
+            f"this model's maximum context length is {window} tokens, but {len(tokens)} prompt tokens and "
+            f"{frame.max_tokens} max_tokens were asked for",
+            f"ask for at most {room} tokens, or launch with a larger --context-length",
+            param="max_tokens",
+        )
+    _check_ids(engine, list(frame.sampling.logit_bias), "logit_bias")
+    _check_ids(engine, frame.stop_token_ids, "stop_token_ids")
+    request = Request(
+        id=frame.request_id,
+        tokens=tokens,
+        sampling=frame.sampling,
+        max_tokens=room if frame.max_tokens is None else frame.max_tokens,
+        n=frame.n,
+        logprobs=frame.logprobs,
+        prompt_logprobs=frame.echo and frame.logprobs is not None,
+        stop_token_ids=frozenset(frame.stop_token_ids),
+        constraint=frame.constraint,
+        compiled=engine.compile(frame.constraint) if frame.constraint else None,
+    )
+    echo = None
+    if frame.echo:
+        echo = frame.prompt.encode() if frame.prompt is not None else engine.detokenize(tokens)
+    return Job(request, frame.stop, echo)
+
+
+def _prompt(engine: Engine, frame: Generate) -> list[int]:
+    if frame.messages is not None:
+        return engine.render(frame.messages, frame.template_kwargs)
+    if frame.tokens is not None:
+        _check_ids(engine, frame.tokens, "prompt")
+        return frame.tokens
+    if frame.suffix is not None:
+        return engine.infill(frame.prompt or "", frame.suffix)
+    return engine.tokenize(frame.prompt or "", add_special=True, parse_special=True)
+
+
+def _embedding(engine: Engine, frame: Embed) -> Callable[[], Result]:
+    inputs: list[list[int]] = []
+    for i, ids in enumerate(frame.tokens):
+        _check_ids(engine, ids, f"input[{i}]")
+    for i, tokens in enumerate([*(engine.tokenize(text, True, False) for text in frame.texts), *frame.tokens]):
+        if not tokens:
+            raise BadRequest(f"input[{i}] is empty", "send at least one token", param=f"input[{i}]")
+        inputs.append(tokens)
+    size = engine.describe().embedding_size
+    if frame.dimensions is not None and frame.dimensions != size:
+        raise UnsupportedParameter(
+            f"this model's embeddings have {size} dimensions, not {frame.dimensions}",
+            "leave dimensions out",
+            param="dimensions",
+        )
+    total = sum(map(len, inputs))
+    return lambda: Result(frame.request_id, vectors=engine.embed(inputs), prompt_tokens=total)
+
+
+def _check_ids(engine: Engine, ids: list[int], param: str) -> None:
+    size = engine.describe().vocabulary_size
+    for token in ids:
+        if not 0 <= token < size:
+            raise BadRequest(f"{param} holds token id {token}; this model's ids are 0 to {size - 1}", param=param)
