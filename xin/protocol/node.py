@@ -194,5 +194,25 @@ class LogLine(msgspec.Struct):
     message: str
 
 
+class LocalModel(msgspec.Struct, kw_only=True):
+    """GET /api/models: a model that this node can launch now, without fetching anything.
+
+    `source`: built-in, bundled, file, huggingface. `model_name` is what a launch takes.
+    """
+
+    model_name: str
+    model_engine: str
+    model_format: str
+    quantization: str
+    model_size_in_billions: float | None = None
+    model_ability: list[str] = []
+    model_lang: list[str] = []
+    context_length: int = 0
+    description: str = ""
+    source: str = "file"
+    weights: list[str] = []
+    size_bytes: int = 0
+
+
 encode_event = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(Event).decode
