@@ -1,0 +1,160 @@
+"""`xin engines`: what can run models here, and `xin engines install NAME`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xin.errors import UsageError
+
+if TYPE_CHECKING:
+    from xin.installer.install import Installed
+    from xin.installer.pip import Report
+    from xin.installer.recipes import Accelerator
+    from xin.protocol.node import EngineInfo
+
+app = typer.Typer(help="Engines: what runs models here, and how to get more.", no_args_is_help=False)
+
+_PLAIN_SECONDS = 20.0
+_HOW = {
+    "present": "was there already",
+    "prebuilt": "installed from a prebuilt wheel",
+    "cached": "installed from the wheel compiled earlier",
+    "built": "compiled and installed",
+    "index": "installed",
+}
+
+
+@app.callback(invoke_without_command=True)
+def engines(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the engines: version, weight formats, how they were built, what is missing."""
+    if context.invoked_subcommand is not None:
+        return
+    from xin.installer.status import engine_infos
+
+    infos = engine_infos()
+    if json:
+        import msgspec
+
+        print(msgspec.json.encode(infos).decode())
+    else:
+        _print_table(infos)
+
+
+@app.command()
+def install(
+    name: Annotated[
+        str,
+        typer.Argument(help="llama.cpp, chatglm.cpp, transformers or faster-whisper.", autocompletion=lambda: _names()),
+    ],
+    build: Annotated[bool, typer.Option("--build", help="Compile here; look for no prebuilt wheel.")] = False,
+    cuda: Annotated[bool, typer.Option("--cuda", help="Build for NVIDIA GPUs.")] = False,
+    metal: Annotated[bool, typer.Option("--metal", help="Build for Apple GPUs.")] = False,
+    rocm: Annotated[bool, typer.Option("--rocm", help="Build for AMD GPUs.")] = False,
+    vulkan: Annotated[bool, typer.Option("--vulkan", help="Build for any GPU with Vulkan.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before compiling.")] = False,
+) -> None:
+    """Install one engine into this Python environment."""
+    from xin.installer.install import install as run
+
+    accelerator = _accelerator({"cuda": cuda, "metal": metal, "rocm": rocm, "vulkan": vulkan})
+    with _narration(name) as report:
+        installed = run(
+            name, build=build, accelerator=accelerator, confirm=lambda question: yes or _ask(question), report=report
+        )
+    _print_result(installed)
+
+
+def _names() -> list[str]:
+    from xin.installer.recipes import RECIPES
+
+    return list(RECIPES)
+
+
+def _accelerator(asked: dict[Accelerator, bool]) -> Accelerator | None:
+    chosen = [name for name, wanted in asked.items() if wanted]
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} together", "one build has one accelerator")
+    return chosen[0] if chosen else None
+
+
+def _ask(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(question, "pass --yes to agree without a terminal")
+    return typer.confirm(f"{question}. Go on?", default=True, err=True)
+
+
+@contextmanager
+def _narration(name: str) -> Iterator[Report]:
+    """Steps on stderr: one live line with the time on a terminal, else a plain line now and then."""
+    if sys.stderr.isatty():
+        with _live(name) as report:
+            yield report
+    else:
+        yield _plain(name)
+
+
+@contextmanager
+def _live(name: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda step: progress.update(task, description=f"{name}: {step}")
+
+
+def _plain(name: str) -> Report:
+    begun = time.monotonic()
+    shown_at, shown_kind = float("-inf"), ""
+
+    def report(step: str) -> None:
+        nonlocal shown_at, shown_kind
+        now, kind = time.monotonic(), step.partition(",")[0]
+        if kind == shown_kind and now - shown_at < _PLAIN_SECONDS:
+            return
+        shown_at, shown_kind = now, kind
+        print(f"{name}: {step} ({now - begun:.0f} s)", file=sys.stderr, flush=True)
+
+    return report
+
+
+def _print_result(installed: Installed) -> None:
+    target = "" if installed.accelerator == "cpu" else f" for {installed.accelerator}"
+    print(f"{installed.name} {installed.version}{target}: {_HOW[installed.how]}")
+    for note in installed.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _print_table(infos: list[EngineInfo]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("ENGINE", "VERSION", "FORMATS", "STATUS"):
+        table.add_column(heading, no_wrap=heading != "STATUS")
+    for info in infos:
+        cells = (info.name, info.version or "-", ", ".join(info.formats) or "-", _status(info))
+        table.add_row(*(Text(cell) for cell in cells))
+    Console().print(table)
+
+
+def _status(info: EngineInfo) -> str:
+    parts = ["installed" if info.installed else f"not installed: xin engines install {info.name}"]
+    if built := info.details.get("backends"):
+        parts.append(f"backends {', '.join(built)}" + ("" if info.details.get("rpc") else "; no RPC"))
+    if note := info.details.get("note"):
+        parts.append(str(note))
+    if info.missing and info.version:
+        parts.append(f"missing {', '.join(info.missing)}")
+    return "; ".join(parts)

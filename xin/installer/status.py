@@ -1,0 +1,66 @@
+"""Which engines this environment has, found without importing any of them."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from xin import __version__
+from xin.backends import GROUP, missing
+from xin.installer.recipes import NOT_SERVED, RECIPES, Recipe
+from xin.protocol.node import EngineInfo
+
+
+def engine_infos() -> list[EngineInfo]:
+    """Every engine that is served here, then those that can only be installed."""
+    served = {point.name: point for point in entry_points(group=GROUP)}
+    infos = [_served(point, RECIPES.get(name)) for name, point in sorted(served.items())]
+    return infos + [_unserved(recipe) for name, recipe in RECIPES.items() if name not in served]
+
+
+def backends(module: str = "llama_cpp") -> list[str]:
+    """The ggml backends in the package's lib folder: cpu, rpc, cuda, hip, metal, vulkan … Empty when not installed."""
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    library = Path(spec.submodule_search_locations[0]) / "lib"
+    names = {found.name.partition(".")[0].removeprefix("libggml-") for found in library.glob("libggml-*")}
+    return sorted(names - {"base"})
+
+
+def _served(point: EntryPoint, recipe: Recipe | None) -> EngineInfo:
+    try:
+        cls = point.load()
+    except (ImportError, AttributeError) as exc:
+        return EngineInfo(point.name, [], False, details={"note": f"cannot be loaded: {exc}"})
+    lacking = missing(cls)
+    installed_version = _version(recipe.distribution) if recipe else _version_of(point)
+    details = _build_details(point.name) if not lacking else {}
+    return EngineInfo(point.name, sorted(cls.formats), not lacking, installed_version, lacking, details)
+
+
+def _unserved(recipe: Recipe) -> EngineInfo:
+    lacking = [module for module in recipe.modules if find_spec(module) is None]
+    return EngineInfo(recipe.name, [], not lacking, _version(recipe.distribution), lacking, {"note": NOT_SERVED})
+
+
+def _build_details(name: str) -> dict[str, Any]:
+    if name != "llama.cpp":
+        return {}
+    found = backends()
+    return {"backends": found, "rpc": "rpc" in found}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _version_of(point: EntryPoint) -> str | None:
+    if point.module.startswith("xin."):
+        return __version__
+    return point.dist.version if point.dist else None
