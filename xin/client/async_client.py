@@ -1,0 +1,142 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import httpx
+
+from xin.client import calls, wire
+from xin.client.exchange import Call, Stream, failure
+from xin.config import ClientConfig
+from xin.errors import XinError
+from xin.protocol import sse
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _call(make: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    @wraps(make)
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.run(make(*args, **kwargs))
+
+    return method
+
+
+def _stream(make: Callable[P, Stream[T]]) -> Callable[Concatenate[AsyncClient, P], AsyncGenerator[T, None]]:
+    @wraps(make)
+    def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return self.follow(make(*args, **kwargs))
+
+    return method
+
+
+class AsyncClient:
+    """As `Client`, awaited. Streams are async generators: leave one early inside `contextlib.aclosing`."""
+
+    def __init__(self, endpoint: str = "", api_key: str | None = None) -> None:
+        self.endpoint = wire.base_url(endpoint or ClientConfig().endpoint)
+        self._http = httpx.AsyncClient(**wire.settings(self.endpoint))
+        if api_key:
+            self._http.headers["authorization"] = f"Bearer {api_key}"
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    health = _call(calls.health)
+    node = _call(calls.node)
+    cluster = _call(calls.cluster)
+    instances = _call(calls.instances)
+    models = _call(calls.models)
+    local_models = _call(calls.local_models)
+    launch = _call(calls.launch)
+    terminate = _call(calls.terminate)
+    cancel_launch = _call(calls.cancel_launch)
+    progress = _call(calls.progress)
+    events = _stream(calls.events)
+    logs = _call(calls.logs)
+    follow_logs = _stream(calls.follow_logs)
+    stop = _call(calls.stop)
+
+    chat = _call(calls.chat)
+    chat_stream = _stream(calls.chat_stream)
+    complete = _call(calls.complete)
+    complete_stream = _stream(calls.complete_stream)
+    embed = _call(calls.embed)
+    tokenize = _call(calls.tokenize)
+    detokenize = _call(calls.detokenize)
+
+    launch_model = _call(calls.launch_model)
+    list_models = _call(calls.list_models)
+    describe_model = _call(calls.describe_model)
+    terminate_model = _call(calls.terminate)
+    cancel_launch_model = _call(calls.cancel_launch)
+    get_launch_model_progress = _call(calls.get_launch_model_progress)
+    get_instance_info = _call(calls.get_instance_info)
+
+    async def get_model(self, model_uid: str) -> AsyncModelHandle:
+        """A running model. Raises ModelNotFound."""
+        return AsyncModelHandle(self, model_uid, await self.describe_model(model_uid))
+
+    async def run(self, call: Call[T]) -> T:
+        try:
+            request = next(call)
+            while True:
+                try:
+                    with wire.translated(self.endpoint):
+                        response = await self._http.request(**wire.arguments(request))
+                except XinError as exc:
+                    request = call.throw(exc)
+                else:
+                    request = call.send(wire.reply_of(self.endpoint, response))
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    async def follow(self, stream: Stream[T]) -> AsyncGenerator[T, None]:
+        """The stream's events. Raises at the first step if the node refuses."""
+        with wire.translated(self.endpoint):
+            async with self._http.stream(**wire.arguments(stream.request)) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    await self.run(failure(wire.reply_of(self.endpoint, response)))
+                decoder = sse.Decoder()
+                async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_raw())) as chunks:
+                    async for chunk in chunks:
+                        for data in decoder.feed(chunk):
+                            if data == b"[DONE]":
+                                return
+                            yield stream.read(data)
+
+
+def _answer(
+    make: Callable[Concatenate[str, P], Call[T] | Stream[T]],
+) -> Callable[Concatenate[AsyncModelHandle, P], Coroutine[Any, Any, T | AsyncGenerator[T, None]]]:
+    @wraps(make)
+    async def method(self: AsyncModelHandle, /, *args: P.args, **kwargs: P.kwargs) -> T | AsyncGenerator[T, None]:
+        made = make(self.model_uid, *args, **kwargs)
+        return self._client.follow(made) if isinstance(made, Stream) else await self._client.run(made)
+
+    return method
+
+
+class AsyncModelHandle:
+    """As `ModelHandle`, awaited; a streamed answer is an async generator."""
+
+    def __init__(self, client: AsyncClient, model_uid: str, description: dict[str, Any]) -> None:
+        self._client = client
+        self.model_uid = model_uid
+        self.description = description
+
+    chat = _answer(calls.handle_chat)
+    generate = _answer(calls.handle_generate)
+    create_embedding = _answer(calls.handle_create_embedding)

@@ -1,0 +1,318 @@
+"""Every call of a node's API, written once: arguments to request, reply to value.
+
+The calls in Xinference's shape give plain dicts, as programs written for it index them; xin's own give structs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from xin.client.exchange import Call, Request, Stream, event_reader, exchange, reader
+from xin.client.prompt import Turns, messages_of, tools_of
+from xin.errors import BadRequest
+from xin.protocol.node import Cluster, Event, Instance, LaunchReply, LaunchRequest, LogLine, NodeInfo
+from xin.protocol.openai import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Completion,
+    DetokenizeReply,
+    EmbeddingReply,
+    Model,
+    ModelList,
+    TokenizeReply,
+)
+
+Json = dict[str, Any]
+_encode = msgspec.json.Encoder().encode
+
+
+class Progress(msgspec.Struct):
+    """How far a launch is: `progress` from 0 to 1."""
+
+    progress: float
+    stage: str
+    instance: Instance | None = None
+
+
+class LocalModel(msgspec.Struct):
+    """A model that this node can launch, or could once its weights are here."""
+
+    name: str
+    engine: str = ""
+    format: str = ""
+    quantization: str = ""
+    size_in_billions: float | None = None
+    abilities: list[str] = []
+    languages: list[str] = []
+    context_length: int = 0
+    weights: list[str] = []
+    source: str = ""
+    local: bool = True
+    size_bytes: int | None = None
+    chat_sibling: str | None = None
+
+
+class Health(msgspec.Struct):
+    status: str
+    version: str
+
+
+# ---- xin's own
+
+
+def health() -> Call[Health]:
+    return _get("/health", Health)
+
+
+def node() -> Call[NodeInfo]:
+    """The node itself: devices, engines, version."""
+    return _get("/api/node", NodeInfo)
+
+
+def cluster() -> Call[Cluster]:
+    """The node and those that it sees."""
+    return _get("/api/cluster", Cluster)
+
+
+def instances() -> Call[list[Instance]]:
+    """Every launch on the node, in whatever state."""
+    return _get("/api/instances", list[Instance])
+
+
+def models() -> Call[list[Model]]:
+    """What can be asked by its uid, in OpenAI's shape."""
+    listed = yield from _get("/v1/models", ModelList)
+    data: list[Model] = listed.data
+    return data
+
+
+def local_models() -> Call[list[LocalModel]]:
+    """What the node can launch."""
+    return _get("/api/models", list[LocalModel])
+
+
+def launch(request: LaunchRequest, *, wait: bool = True) -> Call[str]:
+    """Launch a model and give its uid; `wait` until it is ready, or has failed with the cause."""
+    fields = {key: value for key, value in msgspec.to_builtins(request).items() if value is not None}
+    options = fields.pop("options")
+    return _launch({**options, **fields}, wait)
+
+
+def terminate(uid: str) -> Call[None]:
+    return exchange(Request("DELETE", _model(uid), timeout=None), _nothing)
+
+
+def cancel_launch(uid: str) -> Call[None]:
+    return exchange(Request("POST", f"{_model(uid)}/cancel", timeout=None), _nothing)
+
+
+def progress(uid: str) -> Call[Progress]:
+    return _get(f"{_model(uid)}/progress", Progress)
+
+
+def events(*, samples: bool = False) -> Stream[Event]:
+    """What happens on the node, a snapshot first; `samples` adds devices and workers once a second."""
+    params = {"samples": "1"} if samples else {}
+    return Stream(Request("GET", "/api/events", params, timeout=60.0), event_reader(Event))
+
+
+def logs(uid: str, *, tail: int = 200) -> Call[list[LogLine]]:
+    """The last lines of an instance's log."""
+    return exchange(Request("GET", f"/api/logs/{_path(uid)}", {"tail": str(tail)}), reader(list[LogLine]))
+
+
+def follow_logs(uid: str, *, tail: int = 200) -> Stream[LogLine]:
+    """The last lines, then those that come."""
+    params = {"tail": str(tail), "follow": "1"}
+    return Stream(Request("GET", f"/api/logs/{_path(uid)}", params, timeout=60.0), event_reader(LogLine))
+
+
+def stop() -> Call[None]:
+    """Ask the node to drain and end."""
+    return exchange(Request("POST", "/api/stop"), _nothing)
+
+
+# ---- OpenAI's
+
+
+def chat(model: str, messages: Turns, **fields: Any) -> Call[ChatCompletion]:
+    """`fields` are those of OpenAI's request body and their extensions."""
+    return _post("/v1/chat/completions", {"model": model, "messages": messages, **fields}, ChatCompletion)
+
+
+def chat_stream(model: str, messages: Turns, **fields: Any) -> Stream[ChatCompletionChunk]:
+    """As `chat`; the last chunk has the usage."""
+    body = {"model": model, "messages": messages, **_streamed(fields)}
+    return Stream(_request("/v1/chat/completions", body), event_reader(ChatCompletionChunk))
+
+
+def complete(model: str, prompt: Any, **fields: Any) -> Call[Completion]:
+    return _post("/v1/completions", {"model": model, "prompt": prompt, **fields}, Completion)
+
+
+def complete_stream(model: str, prompt: Any, **fields: Any) -> Stream[Completion]:
+    body = {"model": model, "prompt": prompt, **_streamed(fields)}
+    return Stream(_request("/v1/completions", body), event_reader(Completion))
+
+
+def embed(model: str, input: Any, **fields: Any) -> Call[EmbeddingReply]:
+    return _post("/v1/embeddings", {"model": model, "input": input, **fields}, EmbeddingReply)
+
+
+def tokenize(model: str, prompt: str, **fields: Any) -> Call[TokenizeReply]:
+    return _post("/v1/tokenize", {"model": model, "prompt": prompt, **fields}, TokenizeReply)
+
+
+def detokenize(model: str, tokens: list[int]) -> Call[DetokenizeReply]:
+    return _post("/v1/detokenize", {"model": model, "tokens": tokens}, DetokenizeReply)
+
+
+# ---- in Xinference's shape
+
+
+def launch_model(
+    model_name: str,
+    *,
+    model_type: str | None = None,
+    model_engine: str | None = None,
+    model_uid: str | None = None,
+    model_size_in_billions: int | float | str | None = None,
+    model_format: str | None = None,
+    quantization: str | None = None,
+    replica: int = 1,
+    model_path: str | None = None,
+    keep_alive: float | str | None = None,
+    wait_ready: bool = True,
+    **options: Any,
+) -> Call[str]:
+    """Launch and give the uid. The node chooses what is left out; `options` are the engine's."""
+    named: Json = {
+        "model_name": model_name,
+        "model_type": model_type,
+        "model_engine": model_engine,
+        "model_uid": model_uid,
+        "model_size_in_billions": model_size_in_billions,
+        "model_format": model_format,
+        "quantization": quantization,
+        "replica": replica,
+        "model_path": model_path,
+        "keep_alive": keep_alive,
+    }
+    return _launch({key: value for key, value in {**options, **named}.items() if value is not None}, wait_ready)
+
+
+def list_models() -> Call[dict[str, Json]]:
+    """Running models by uid."""
+    listed = yield from _get("/v1/models", dict[str, Any])
+    return {model["id"]: model for model in listed["data"]}
+
+
+def describe_model(model_uid: str) -> Call[Json]:
+    return _get(_model(model_uid), dict[str, Any])
+
+
+def get_launch_model_progress(model_uid: str) -> Call[Json]:
+    return _get(f"{_model(model_uid)}/progress", dict[str, Any])
+
+
+def get_instance_info(model_name: str | None = None, model_uid: str | None = None) -> Call[list[Json]]:
+    given = {"model_name": model_name, "model_uid": model_uid}
+    params = {key: value for key, value in given.items() if value is not None}
+    return exchange(Request("GET", "/v1/models/instances", params), reader(list[dict[str, Any]]))
+
+
+def handle_chat(
+    model_uid: str,
+    /,
+    prompt: str | Turns | None = None,
+    system_prompt: str | Turns | None = None,
+    chat_history: Turns | None = None,
+    generate_config: Json | None = None,
+    *,
+    messages: Turns | None = None,
+    tools: Turns | None = None,
+    enable_thinking: bool | None = None,
+) -> Call[Json] | Stream[Json]:
+    """One answer; with `"stream": True` in `generate_config`, its chunks.
+
+    `prompt` is the user's words, after which a system prompt (a string) or the earlier turns (a list) may stand, or
+    the whole list of messages. None of these lists is changed: append the answer to your history yourself.
+    """
+    first = messages if messages is not None else prompt
+    if first is None:
+        raise BadRequest("chat needs a prompt", 'model.chat("What is the largest animal?")', param="prompt")
+    tools = tools if tools is not None else tools_of(system_prompt)
+    second = None if tools is not None and not isinstance(system_prompt, str) else system_prompt
+    body: Json = {"model": model_uid, "messages": messages_of(first, second, chat_history)}
+    if tools:
+        body["tools"] = list(tools)
+    if enable_thinking is not None:
+        body["enable_thinking"] = enable_thinking
+    return _answer("/v1/chat/completions", {**body, **(generate_config or {})})
+
+
+def handle_generate(model_uid: str, /, prompt: str, generate_config: Json | None = None) -> Call[Json] | Stream[Json]:
+    """The text after `prompt`; with `"stream": True` in `generate_config`, its chunks."""
+    return _answer("/v1/completions", {"model": model_uid, "prompt": prompt, **(generate_config or {})})
+
+
+def handle_create_embedding(model_uid: str, /, input: str | list[str], **fields: Any) -> Call[Json]:
+    return _post("/v1/embeddings", {"model": model_uid, "input": input, **fields}, dict[str, Any])
+
+
+# ---- parts
+
+
+def _get(path: str, kind: Any) -> Call[Any]:
+    return exchange(Request("GET", path), reader(kind))
+
+
+def _post(path: str, body: Json, kind: Any) -> Call[Any]:
+    return exchange(_request(path, body), reader(kind))
+
+
+def _request(path: str, body: Json, method: Literal["POST"] = "POST") -> Request:
+    """A model takes as long as it takes, so nothing here times out."""
+    return Request(method, path, body=_encode(body), timeout=None)
+
+
+def _answer(path: str, body: Json) -> Call[Json] | Stream[Json]:
+    if body.get("stream"):
+        return Stream(_request(path, body), _chunk)
+    return _post(path, body, dict[str, Any])
+
+
+def _chunk(data: bytes) -> Json:
+    chunk: Json = msgspec.json.decode(data)
+    return _raise_event(data) if "error" in chunk else chunk
+
+
+_raise_event = event_reader(ChatCompletionChunk)
+
+
+def _launch(body: Json, wait: bool) -> Call[str]:
+    params = {} if wait else {"wait_ready": "false"}
+    request = Request("POST", "/v1/models", params, _encode(body), timeout=None)
+    reply: LaunchReply = yield from exchange(request, reader(LaunchReply))
+    return reply.model_uid
+
+
+def _streamed(fields: Json) -> Json:
+    return {**fields, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def _nothing(body: bytes) -> None:
+    """The body says no more than the status."""
+
+
+def _model(uid: str) -> str:
+    return f"/v1/models/{_path(uid)}"
+
+
+def _path(uid: str) -> str:
+    if not uid or uid in (".", ".."):
+        raise BadRequest(f"{uid!r} is not the uid of a model", "xin list shows the uids", param="model_uid")
+    return quote(uid, safe="")

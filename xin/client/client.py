@@ -1,0 +1,150 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import httpx
+
+from xin.client import calls, wire
+from xin.client.exchange import Call, Stream, failure
+from xin.config import ClientConfig
+from xin.errors import XinError
+from xin.protocol import sse
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _call(make: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    @wraps(make)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(make(*args, **kwargs))
+
+    return method
+
+
+def _stream(make: Callable[P, Stream[T]]) -> Callable[Concatenate[Client, P], Iterator[T]]:
+    @wraps(make)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self.follow(make(*args, **kwargs))
+
+    return method
+
+
+class Client:
+    """A node at `endpoint`; connects at the first call. One client may be used by several threads.
+
+    Errors are XinErrors: the node's own ones with their class, Unreachable when none answers, ForeignServer when
+    something else does.
+    """
+
+    def __init__(self, endpoint: str = "", api_key: str | None = None) -> None:
+        self.endpoint = wire.base_url(endpoint or ClientConfig().endpoint)
+        self._http = httpx.Client(**wire.settings(self.endpoint))
+        if api_key:
+            self._http.headers["authorization"] = f"Bearer {api_key}"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    health = _call(calls.health)
+    node = _call(calls.node)
+    cluster = _call(calls.cluster)
+    instances = _call(calls.instances)
+    models = _call(calls.models)
+    local_models = _call(calls.local_models)
+    launch = _call(calls.launch)
+    terminate = _call(calls.terminate)
+    cancel_launch = _call(calls.cancel_launch)
+    progress = _call(calls.progress)
+    events = _stream(calls.events)
+    logs = _call(calls.logs)
+    follow_logs = _stream(calls.follow_logs)
+    stop = _call(calls.stop)
+
+    chat = _call(calls.chat)
+    chat_stream = _stream(calls.chat_stream)
+    complete = _call(calls.complete)
+    complete_stream = _stream(calls.complete_stream)
+    embed = _call(calls.embed)
+    tokenize = _call(calls.tokenize)
+    detokenize = _call(calls.detokenize)
+
+    launch_model = _call(calls.launch_model)
+    list_models = _call(calls.list_models)
+    describe_model = _call(calls.describe_model)
+    terminate_model = _call(calls.terminate)
+    cancel_launch_model = _call(calls.cancel_launch)
+    get_launch_model_progress = _call(calls.get_launch_model_progress)
+    get_instance_info = _call(calls.get_instance_info)
+
+    def get_model(self, model_uid: str) -> ModelHandle:
+        """A running model. Raises ModelNotFound."""
+        return ModelHandle(self, model_uid, self.describe_model(model_uid))
+
+    def run(self, call: Call[T]) -> T:
+        try:
+            request = next(call)
+            while True:
+                try:
+                    with wire.translated(self.endpoint):
+                        response = self._http.request(**wire.arguments(request))
+                except XinError as exc:
+                    request = call.throw(exc)
+                else:
+                    request = call.send(wire.reply_of(self.endpoint, response))
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    def follow(self, stream: Stream[T]) -> Iterator[T]:
+        """The stream's events. Raises at once if the node refuses; close the iterator to leave early."""
+        events = self._events(stream)
+        next(events)
+        return cast(Iterator[T], events)
+
+    def _events(self, stream: Stream[T]) -> Generator[T | None]:
+        """None once the reply has begun, then the events."""
+        with wire.translated(self.endpoint), self._http.stream(**wire.arguments(stream.request)) as response:
+            if response.status_code != 200:
+                response.read()
+                self.run(failure(wire.reply_of(self.endpoint, response)))
+            yield None
+            decoder = sse.Decoder()
+            for chunk in response.iter_raw():
+                for data in decoder.feed(chunk):
+                    if data == b"[DONE]":
+                        return
+                    yield stream.read(data)
+
+
+def _answer(
+    make: Callable[Concatenate[str, P], Call[T] | Stream[T]],
+) -> Callable[Concatenate[ModelHandle, P], T | Iterator[T]]:
+    @wraps(make)
+    def method(self: ModelHandle, /, *args: P.args, **kwargs: P.kwargs) -> T | Iterator[T]:
+        made = make(self.model_uid, *args, **kwargs)
+        return self._client.follow(made) if isinstance(made, Stream) else self._client.run(made)
+
+    return method
+
+
+class ModelHandle:
+    """A running model in Xinference's shape: `model.chat("Hello")["choices"][0]["message"]["content"]`."""
+
+    def __init__(self, client: Client, model_uid: str, description: dict[str, Any]) -> None:
+        self._client = client
+        self.model_uid = model_uid
+        self.description = description
+
+    chat = _answer(calls.handle_chat)
+    generate = _answer(calls.handle_generate)
+    create_embedding = _answer(calls.handle_create_embedding)

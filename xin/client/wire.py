@@ -1,0 +1,80 @@
+"""What both transports tell httpx, and what its exceptions mean here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from xin import __version__
+from xin.client.exchange import FOREIGN_HINT, Reply, Request, unreachable
+from xin.errors import ForeignServer, Unreachable, UsageError
+
+CONNECT_SECONDS = 5.0
+
+
+def base_url(endpoint: str) -> str:
+    """`endpoint` without what copying it from a browser or an OpenAI client adds. Raises UsageError."""
+    text = endpoint.strip().rstrip("/").removesuffix("/v1")
+    if "://" not in text:
+        text = f"http://{text}"
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as exc:
+        raise UsageError(f"{endpoint!r} is not an endpoint: {exc}", ENDPOINT_HINT) from exc
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UsageError(f"{endpoint!r} is not an endpoint", ENDPOINT_HINT)
+    return text
+
+
+def settings(endpoint: str) -> dict[str, Any]:
+    """Arguments for httpx.Client and httpx.AsyncClient. Proxies of the environment are not for nodes.
+
+    Making a TLS context takes 0.2 s, so plain HTTP goes without.
+    """
+    return {
+        "base_url": endpoint,
+        "headers": {"user-agent": f"xin/{__version__}", "accept-encoding": "identity"},
+        "timeout": httpx.Timeout(30.0, connect=CONNECT_SECONDS),
+        "trust_env": False,
+        "verify": endpoint.startswith("https:"),
+    }
+
+
+def arguments(request: Request) -> dict[str, Any]:
+    """Arguments for `.request` and `.stream` of either httpx client."""
+    return {
+        "method": request.method,
+        "url": request.path,
+        "params": dict(request.params),
+        "content": request.body,
+        "headers": {"content-type": "application/json"} if request.body is not None else {},
+        "timeout": httpx.Timeout(request.timeout, connect=CONNECT_SECONDS),
+    }
+
+
+def reply_of(endpoint: str, response: httpx.Response) -> Reply:
+    return Reply(endpoint, response.status_code, response.headers, response.content)
+
+
+@contextmanager
+def translated(endpoint: str) -> Iterator[None]:
+    """httpx's exceptions as XinErrors."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+        raise unreachable(endpoint) from exc
+    except httpx.RemoteProtocolError as exc:
+        if "illegal" in str(exc):
+            raise ForeignServer(f"{endpoint} does not speak HTTP", FOREIGN_HINT) from exc
+        raise Unreachable(f"the node at {endpoint} went away before the answer was complete", LOST_HINT) from exc
+    except httpx.TimeoutException as exc:
+        raise Unreachable(f"the node at {endpoint} did not answer in time", LOST_HINT) from exc
+    except httpx.TransportError as exc:
+        raise Unreachable(f"the connection to {endpoint} was lost: {exc}", LOST_HINT) from exc
+
+
+ENDPOINT_HINT = "write it as http://127.0.0.1:9997"
+LOST_HINT = "see whether it runs: xin nodes"
