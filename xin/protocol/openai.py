@@ -118,7 +118,7 @@ class ChatCompletionRequest(SamplingFields, kw_only=True, forbid_unknown_fields=
 
 
 class CompletionRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
-    prompt: str | list[Any]  # a text, texts, token ids, or lists of them
+    prompt: str | list[str | Tokens | list[Tokens]]  # a text, texts, token ids, or lists of them
     suffix: str | None = None
     echo: bool | None = None
     best_of: Choices | None = None
@@ -127,7 +127,7 @@ class CompletionRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True
 
 class EmbeddingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     model: str
-    input: str | list[Any]  # as CompletionRequest.prompt
+    input: str | list[str | Tokens | list[Tokens]]  # as CompletionRequest.prompt
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
     user: Any = None

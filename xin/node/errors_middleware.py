@@ -1,0 +1,79 @@
+"""The node's one translation point: whatever a handler raises becomes a body that OpenAI's and Xinference's clients read."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from xin.errors import InternalError, MethodNotAllowed, NotFound, TooLarge, XinError, from_code
+
+REQUEST_ID = "x-request-id"
+log = logging.getLogger("xin.node")
+_encode = msgspec.json.Encoder().encode
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@web.middleware
+async def errors_to_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Outermost middleware: also aiohttp's own 404, 405 and 413 get a body."""
+    given = request.headers.get(REQUEST_ID, "")
+    request[REQUEST_ID] = given if _SAFE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    try:
+        return await handler(request)
+    except XinError as exc:
+        return error_response(exc)
+    except web.HTTPException as exc:
+        if exc.status < 400:
+            raise
+        return _foreign(request, exc)
+    except Exception:  # border: a defect of ours must still be an answer
+        log.exception("%s %s failed (%s)", request.method, request.path, request[REQUEST_ID])
+        return error_response(internal(request))
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """`on_response_prepare`: every response names its request."""
+    response.headers[REQUEST_ID] = request.get(REQUEST_ID, "")
+    response.headers["x-content-type-options"] = "nosniff"
+
+
+def internal(request: web.Request) -> InternalError:
+    """What a caller may know of a defect; the log has the rest under the same id."""
+    request_id = request.get(REQUEST_ID, "")
+    return InternalError(f"internal error (request {request_id})", "the node's log has the details under this id")
+
+
+def error_response(exc: XinError) -> web.Response:
+    headers = {"Retry-After": "1"} if exc.status == 503 else None
+    return web.Response(
+        body=_encode(exc.body()), status=exc.status, content_type="application/json", charset="utf-8", headers=headers
+    )
+
+
+def _foreign(request: web.Request, exc: web.HTTPException) -> web.Response:
+    """An error that aiohttp itself raised."""
+    translated: XinError
+    match exc:
+        case web.HTTPNotFound():
+            translated = NotFound(f"no route {request.method} {request.path}", "docs/api.md lists the routes")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(exc.allowed_methods))
+            translated = MethodNotAllowed(f"{request.path} does not take {request.method}", f"it takes {allowed}")
+        case web.HTTPRequestEntityTooLarge():
+            limit = request.app[BODY_LIMIT] // 2**20
+            translated = TooLarge(f"the body is larger than {limit} MiB", "send less in one request")
+        case _:
+            translated = from_code(None, exc.reason, status=exc.status)
+    response = error_response(translated)
+    response.set_status(exc.status)
+    if "Allow" in exc.headers:
+        response.headers["Allow"] = exc.headers["Allow"]
+    return response
+
+
+BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")

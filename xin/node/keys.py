@@ -1,0 +1,25 @@
+"""What the composition root gives to the routes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from xin.config import NodeConfig
+from xin.node.events import EventHub
+from xin.node.identity import Identity
+
+if TYPE_CHECKING:
+    from xin.node.devices import Sampler
+    from xin.node.manager import Manager
+    from xin.node.peers import Peers
+
+CONFIG: web.AppKey[NodeConfig] = web.AppKey("config")
+IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
+EVENTS: web.AppKey[EventHub] = web.AppKey("events")
+SAMPLER: web.AppKey[Sampler] = web.AppKey("sampler")
+MANAGER: web.AppKey[Manager] = web.AppKey("manager")
+PEERS: web.AppKey[Peers] = web.AppKey("peers")
+STOP: web.AppKey[asyncio.Event] = web.AppKey("stop")

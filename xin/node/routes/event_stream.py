@@ -1,0 +1,71 @@
+"""An open SSE response: one write per wake-up, a comment when idle, and an error as the last event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+from aiohttp import web
+
+from xin.errors import XinError
+from xin.node.errors_middleware import REQUEST_ID, internal
+from xin.protocol import sse
+
+PING_SECONDS = 15.0
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+log = logging.getLogger("xin.node")
+_encode = msgspec.json.Encoder().encode
+
+
+class EventStream:
+    def __init__(self, response: web.StreamResponse) -> None:
+        self.response = response
+        self._time = asyncio.get_running_loop().time
+        self._wrote_at = self._time()
+
+    async def write(self, data: bytes) -> None:
+        """Send whole events. Raises ConnectionResetError when the client has left."""
+        self._wrote_at = self._time()
+        await self.response.write(data)
+
+    async def ping_when_idle(self) -> None:
+        with suppress(ConnectionResetError):
+            while True:
+                idle = self._time() - self._wrote_at
+                if idle >= PING_SECONDS:
+                    await self.write(sse.PING)
+                    idle = 0.0
+                await asyncio.sleep(PING_SECONDS - idle)
+
+
+@asynccontextmanager
+async def event_stream(request: web.Request, headers: dict[str, str] | None = None) -> AsyncIterator[EventStream]:
+    """Send the headers and lend the stream; a failure inside becomes its last event, a client that left is no failure."""
+    response = web.StreamResponse(headers={**HEADERS, **(headers or {})})
+    await response.prepare(request)
+    stream = EventStream(response)
+    pinger = asyncio.create_task(stream.ping_when_idle(), name="sse ping")
+    with suppress(ConnectionResetError):
+        try:
+            yield stream
+        except ConnectionResetError:
+            raise
+        except XinError as exc:
+            await stream.write(error_event(exc))
+        except Exception:  # border: the status line is gone, so a defect of ours is told in the stream
+            log.exception("%s failed in mid-stream (%s)", request.path, request.get(REQUEST_ID, ""))
+            await stream.write(error_event(internal(request)))
+        finally:
+            pinger.cancel()
+        await response.write_eof()
+
+
+def error_event(exc: XinError) -> bytes:
+    return sse.encode(_encode(exc.body()))

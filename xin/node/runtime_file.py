@@ -1,0 +1,55 @@
+"""The 0600 file by which other processes of this user find a running node, and know that it is the real one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from xin import paths
+from xin.node.identity import Identity
+
+
+class RuntimeFile(msgspec.Struct):
+    id: str
+    pid: int
+    port: int
+    endpoint: str
+    nonce: str
+    started_at: float
+
+
+def path_of(port: int) -> Path:
+    return paths.runtime_dir() / f"node-{port}.json"
+
+
+def write(identity: Identity) -> Path:
+    """Write the file of this node, whole or not at all."""
+    paths.private(paths.runtime_dir())
+    content = RuntimeFile(
+        identity.id, identity.pid, identity.port, identity.endpoint, identity.nonce, identity.started_at
+    )
+    file = path_of(identity.port)
+    draft = file.with_suffix(f".{identity.pid}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        out.write(msgspec.json.encode(content))
+    draft.replace(file)
+    return file
+
+
+def read(file: Path) -> RuntimeFile | None:
+    """None when the file is gone or not one of ours."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=RuntimeFile)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def remove(identity: Identity) -> None:
+    """Remove this node's file, but not that of another node that took the port since."""
+    file = path_of(identity.port)
+    found = read(file)
+    if found is not None and found.nonce == identity.nonce:
+        file.unlink(missing_ok=True)
