@@ -83,8 +83,7 @@ class Engine(ABC):
     formats: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[tuple[str, ...]] = ()
 
-    class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-        """Launch options: each field becomes a launch flag, a form field and a line of docs."""
+    Options: ClassVar[type[msgspec.Struct]]  # launch options: each field is a launch flag, a form field, a line of docs
 
     @classmethod
     @abstractmethod

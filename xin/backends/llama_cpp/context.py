@@ -1,0 +1,69 @@
+"""A llama_context: decode, logits as numpy rows, and the sequences in its memory."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import llama_cpp as lib
+import numpy as np
+import numpy.typing as npt
+
+from xin.errors import OutOfMemory
+
+
+def float_array(address: int, size: int) -> npt.NDArray[np.float32]:
+    """The C floats at `address`, not copied."""
+    buffer: Any = (ctypes.c_float * size).from_address(address)
+    array: npt.NDArray[np.float32] = np.frombuffer(buffer, np.float32)
+    return array
+
+
+class Context:
+    """Owns the context; `cells` is how many tokens it holds for all sequences together."""
+
+    def __init__(self, model: Any, params: Any, vocabulary_size: int, *, can_rewind: bool) -> None:
+        pointer = lib.llama_init_from_model(model, params)
+        if not pointer:
+            raise OutOfMemory(
+                f"no memory for a context of {params.n_ctx} tokens",
+                "launch with a smaller --context-length, or a smaller cache type",
+                param="context_length",
+            )
+        self.pointer = pointer
+        self.cells = int(lib.llama_n_ctx(pointer))
+        self.can_rewind = can_rewind
+        self.keeps_sequences = True
+        self.max_outputs = int(params.n_outputs_max)
+        self._memory = lib.llama_get_memory(pointer)
+        self._vocabulary_size = vocabulary_size
+
+    def decode(self, batch: Any) -> int:
+        """0 done; 1 no room for the batch (nothing changed); 2 aborted; negative: broken."""
+        return int(lib.llama_decode(self.pointer, batch))
+
+    def logits(self, rows: int) -> npt.NDArray[np.float32]:
+        """(rows, vocabulary) in the order in which the batch asked for them; valid until the next decode."""
+        address = ctypes.cast(lib.llama_get_logits(self.pointer), ctypes.c_void_p).value
+        return float_array(address or 0, rows * self._vocabulary_size).reshape(rows, self._vocabulary_size)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """The first `length` tokens of `source` also belong to `target`; no bytes move in a unified cache."""
+        lib.llama_memory_seq_rm(self._memory, target, -1, -1)
+        lib.llama_memory_seq_cp(
+            self._memory, source, target, 0 if self.can_rewind else -1, length if self.can_rewind else -1
+        )
+
+    def remove(self, sequence: int) -> None:
+        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def clear(self) -> None:
+        lib.llama_memory_clear(self._memory, False)
+
+    def set_threads(self, n: int) -> None:
+        lib.llama_set_n_threads(self.pointer, n, n)
+
+    def close(self) -> None:
+        if self.pointer:
+            lib.llama_free(self.pointer)
+            self.pointer = None

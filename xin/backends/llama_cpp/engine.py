@@ -1,0 +1,211 @@
+"""The llama.cpp engine: a model, a context, the scheduler over it, and the chat template from the file's metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from xin.backends.base import Engine, Load, Output, Progress, Request, Weights
+from xin.backends.llama_cpp.options import Options as LlamaCppOptions
+from xin.errors import LoadFailed, UnsupportedParameter
+from xin.worker.frames import Constraint, Ready
+
+if TYPE_CHECKING:
+    from xin.backends.llama_cpp.embedder import Embedder
+    from xin.backends.llama_cpp.model import Model
+    from xin.chat.constraint import ConstraintFactory
+
+DEFAULT_WINDOW = 8192
+DEFAULT_KV_BYTES = 256 * 1024 * 1024
+_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
+_GGML_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
+_FLASH = {"auto": -1, "off": 0, "on": 1}
+
+
+class LlamaCppEngine(Engine):
+    name = "llama.cpp"
+    formats = frozenset({"gguf"})
+    requires = ("llama_cpp",)
+    Options = LlamaCppOptions
+
+    def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
+        from xin.backends.llama_cpp.prompt import Prompt
+        from xin.backends.llama_cpp.scheduler import Scheduler
+
+        self._model = model
+        self._options = options
+        self._threads = options.threads or int(os.environ.get("XIN_THREADS", "0")) or os.cpu_count() or 1
+        self._window = _window(model, options)
+        self._cell_bytes = model.kv_cell_bytes(_BITS[options.cache_type_k], _BITS[options.cache_type_v])
+        self._context = self._make_context()
+        model.attach_adapters(self._context.pointer)
+        self._scheduler = Scheduler(
+            self._context,
+            model.vocabulary,
+            window=self._window,
+            n_parallel=options.n_parallel,
+            n_batch=options.n_batch,
+            n_cached=options.prefix_cache,
+        )
+        self._prompt = Prompt(model, weights, options.chat_template)
+        self._embedder: Embedder | None = None
+        self._constraints: ConstraintFactory | None = None
+        self._warm_up()
+        self._ready = self._describe(weights)
+
+    @classmethod
+    def load(cls, weights: Weights, options: LlamaCppOptions, progress: Progress) -> LlamaCppEngine:
+        from xin.backends.llama_cpp.model import Model
+
+        if not weights.paths:
+            raise LoadFailed("no weights were given", "give the path of a .gguf file")
+        progress(0.0, "loading")
+        model = Model(weights.paths[0], options, progress)
+        progress(0.95, "warming up")
+        return cls(model, options, weights)
+
+    def describe(self) -> Ready:
+        return self._ready
+
+    def submit(self, request: Request) -> None:
+        self._scheduler.submit(request)
+
+    def cancel(self, request_id: int, index: int | None = None) -> None:
+        self._scheduler.cancel(request_id, index)
+
+    def busy(self) -> bool:
+        return self._scheduler.busy()
+
+    def step(self) -> list[Output]:
+        return self._scheduler.step()
+
+    def load_now(self) -> Load:
+        return self._scheduler.load_now()
+
+    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        return self._model.vocabulary.tokenize(text, add_special, parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        return self._model.vocabulary.detokenize(tokens)
+
+    def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
+        return self._prompt.render(messages, template_kwargs)
+
+    def infill(self, prefix: str, suffix: str) -> list[int]:
+        ids = self._model.vocabulary.fill_in_the_middle()
+        if ids is None:
+            raise UnsupportedParameter(
+                "suffix: this model cannot fill in the middle", "leave suffix out", param="suffix"
+            )
+        before, after, middle = ids
+        return [
+            before,
+            *self.tokenize(prefix, False, False),
+            after,
+            *self.tokenize(suffix, False, False),
+            middle,
+        ]
+
+    def compile(self, constraint: Constraint) -> Any:
+        from xin.chat.constraint import ConstraintFactory
+
+        if self._constraints is None:
+            vocabulary = self._model.vocabulary
+            self._constraints = ConstraintFactory(
+                vocabulary.pieces,
+                eos_id=vocabulary.eos,
+                bos_id=vocabulary.bos,
+                special_ids=vocabulary.control_ids,
+                tokenize=lambda text: vocabulary.tokenize(text, False, False),
+            )
+        return self._constraints.compile(constraint)
+
+    def embed(self, inputs: list[list[int]]) -> list[bytes]:
+        if self._embedder is None:
+            from xin.backends.llama_cpp.embedder import Embedder
+
+            self._embedder = Embedder(self._model, self._window, self._threads)
+        return self._embedder.embed(inputs)
+
+    def set_threads(self, n: int) -> None:
+        if self._options.threads is not None:
+            n = min(n, self._options.threads)
+        if n != self._threads:
+            self._threads = n
+            self._context.set_threads(n)
+            if self._embedder is not None:
+                self._embedder.set_threads(n)
+
+    def close(self) -> None:
+        self._scheduler.close()
+        if self._embedder is not None:
+            self._embedder.close()
+            self._embedder = None
+        self._context.close()
+        self._model.close()
+
+    def _make_context(self) -> Any:
+        import llama_cpp as lib
+
+        from xin.backends.llama_cpp.context import Context
+
+        options = self._options
+        params = lib.llama_context_default_params()
+        cells = options.kv_cells or max(
+            self._window, min(4 * self._window, DEFAULT_KV_BYTES // max(self._cell_bytes, 1))
+        )
+        sequences = options.n_parallel + options.prefix_cache
+        params.n_ctx = max(cells, self._window)
+        params.n_batch = options.n_batch
+        params.n_ubatch = min(options.n_ubatch, options.n_batch)
+        params.n_seq_max = sequences
+        params.n_outputs_max = min(options.n_batch, max(64, sequences))
+        params.kv_unified = True
+        params.flash_attn_type = _FLASH[options.flash_attn]
+        params.type_k = _GGML_TYPES[options.cache_type_k]
+        params.type_v = _GGML_TYPES[options.cache_type_v]
+        params.n_threads = params.n_threads_batch = self._threads
+        params.no_perf = True
+        return Context(self._model.pointer, params, self._model.vocabulary.size, can_rewind=self._model.can_rewind)
+
+    def _warm_up(self) -> None:
+        """One token through all layers: the weights are in memory before the first request pays for it."""
+        from xin.backends.llama_cpp.batch import Batch
+
+        batch = Batch(1)
+        batch.add(max(self._model.vocabulary.bos, 0), 0, 0)
+        self._context.decode(batch.struct())
+        self._context.clear()
+
+    def _describe(self, weights: Weights) -> Ready:
+        import llama_cpp as lib
+
+        abilities = ["generate", "embed"]
+        if self._prompt.can_chat:
+            abilities.insert(0, "chat")
+        kv_bytes = self._context.cells * self._cell_bytes
+        return Ready(
+            context_length=self._window,
+            n_parallel=self._options.n_parallel,
+            vocabulary_size=self._model.vocabulary.size,
+            embedding_size=int(lib.llama_model_n_embd_out(self._model.pointer)),
+            abilities=abilities,
+            description=self._model.description,
+            engine_version=metadata.version("llama-cpp-python"),
+            memory_bytes={"weights": self._model.size_bytes, "kv_cache": kv_bytes},
+            threads=self._threads,
+            notes=self._model.notes,
+        )
+
+
+def _window(model: Model, options: LlamaCppOptions) -> int:
+    import llama_cpp as lib
+
+    trained = int(lib.llama_model_n_ctx_train(model.pointer))
+    if options.context_length is None:
+        return min(trained, DEFAULT_WINDOW) if trained > 0 else DEFAULT_WINDOW
+    if trained and options.context_length > trained:
+        model.notes.append(f"context_length {options.context_length} is over the {trained} it was trained with")
+    return options.context_length

@@ -1,0 +1,34 @@
+"""llama.cpp itself: imported once, its log on stderr, its last complaints kept for the cause of a failed load."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from functools import lru_cache
+from typing import Any
+
+import llama_cpp
+
+_ERROR = 4  # ggml_log_level
+_WARN = 3
+_last: deque[str] = deque(maxlen=20)
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _log(level: int, text: bytes, user_data: Any) -> None:
+    line = text.decode("utf-8", "replace").rstrip()
+    if level >= _WARN and level <= _ERROR and line:
+        _last.append(line)
+        print(f"{'ERROR' if level == _ERROR else 'WARNING'} llama.cpp: {line}", file=sys.stderr, flush=True)
+
+
+@lru_cache(maxsize=1)
+def start() -> None:
+    """Initialise the backends once a process."""
+    llama_cpp.llama_log_set(_log, None)
+    llama_cpp.llama_backend_init()
+
+
+def last_errors() -> list[str]:
+    """The newest warnings and errors, oldest first."""
+    return list(_last)

@@ -1,0 +1,95 @@
+"""Parked sequences: the longest prefix of a new prompt that is already in memory, and what to forget first.
+
+History that a client sends back is tokenised anew and may be cut into other tokens than those that were generated.
+Where the bytes are equal the generated ids are spliced in, so that their cells still count.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from xin.backends.llama_cpp.sequence import Parked, common_prefix
+from xin.backends.llama_cpp.vocabulary import Vocabulary
+
+
+class PrefixCache:
+    """At most `capacity` parked sequences, the least recently used forgotten first."""
+
+    def __init__(self, capacity: int, vocabulary: Vocabulary) -> None:
+        self.capacity = capacity
+        self._vocabulary = vocabulary
+        self._parked: list[Parked] = []
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    @property
+    def cells(self) -> int:
+        return sum(len(parked.tokens) for parked in self._parked)
+
+    def park(self, slot: int, tokens: list[int]) -> None:
+        self._parked.append(Parked(slot, np.array(tokens, dtype=np.int32)))
+
+    def best(self, prompt: list[int], *, whole_only: bool) -> tuple[Parked | None, int, list[int]]:
+        """(parked, shared tokens, the prompt with spliced ids). `whole_only`: only all of a parked sequence will do."""
+        wanted = np.array(prompt, dtype=np.int32)
+        best: tuple[Parked | None, int, list[int]] = (None, 0, prompt)
+        for parked in self._parked:
+            shared = common_prefix(parked.tokens, wanted)
+            tokens = prompt
+            if 8 <= shared < min(len(parked.tokens), len(wanted)):
+                shared, tokens = self._splice(parked.tokens, wanted, shared)
+            shared = min(shared, len(tokens) - 1)  # the last token is computed again for its logits
+            if whole_only and shared < len(parked.tokens):
+                continue
+            if shared > best[1]:
+                best = (parked, shared, tokens)
+        if best[0] is not None:
+            best[0].used = time.monotonic()
+        return best
+
+    def take(self, parked: Parked) -> None:
+        """The caller goes on with the parked sequence's own slot."""
+        self._parked.remove(parked)
+
+    def oldest(self, besides: Parked | None = None) -> Parked | None:
+        """What to forget next; the caller frees its cells."""
+        rest = [parked for parked in self._parked if parked is not besides]
+        if not rest:
+            return None
+        parked = min(rest, key=lambda item: item.used)
+        self._parked.remove(parked)
+        return parked
+
+    def _splice(self, parked: npt.NDArray[np.int32], wanted: npt.NDArray[np.int32], at: int) -> tuple[int, list[int]]:
+        """Walk both from where they differ; keep parked ids up to the last place where their bytes end together."""
+        piece = self._vocabulary.piece
+        left = right = at
+        left_text = right_text = b""
+        meet = (at, at)
+        while True:
+            if len(left_text) <= len(right_text):
+                if left == len(parked):
+                    break
+                left_text += piece(int(parked[left]), True)
+                left += 1
+            else:
+                if right == len(wanted):
+                    break
+                right_text += piece(int(wanted[right]), True)
+                right += 1
+            size = min(len(left_text), len(right_text))
+            if left_text[:size] != right_text[:size]:
+                break
+            left_text, right_text = left_text[size:], right_text[size:]
+            if not left_text and not right_text:
+                meet = (left, right)
+                more = common_prefix(parked[left:], wanted[right:])
+                left, right = left + more, right + more
+                meet = (left, right)
+        if meet[0] == at:
+            return at, wanted.tolist()
+        return meet[0], [*parked[: meet[0]].tolist(), *wanted[meet[1] :].tolist()]

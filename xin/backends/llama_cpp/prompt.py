@@ -1,0 +1,59 @@
+"""Chat messages to prompt ids: the template in the file's metadata, else the catalogue's prompt style."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xin.backends.base import Weights
+from xin.backends.llama_cpp.model import Model
+from xin.chat.prompt_style import PromptStyle
+from xin.chat.template import ChatTemplate
+from xin.errors import UnsupportedParameter
+
+
+class Prompt:
+    """Renders on the preparer thread."""
+
+    def __init__(self, model: Model, weights: Weights, override: str | None) -> None:
+        self._vocabulary = model.vocabulary
+        self._name = weights.model_name or "this model"
+        self._sibling = weights.chat_sibling
+        self._bos = self._piece(self._vocabulary.bos)
+        self._template: ChatTemplate | PromptStyle | None = None
+        source = override or model.meta("tokenizer.chat_template")
+        if source:
+            self._template = ChatTemplate(source, bos_token=self._bos, eos_token=self._piece(self._vocabulary.eos))
+        elif weights.prompt_style:
+            self._template = PromptStyle.from_dict(weights.prompt_style)
+
+    @property
+    def can_chat(self) -> bool:
+        return self._template is not None
+
+    def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
+        if self._template is None:
+            sibling = f"chat with {self._sibling} instead, or " if self._sibling else ""
+            raise UnsupportedParameter(
+                f"{self._name} is a base model: it has no chat template",
+                f"{sibling}use /v1/completions",
+                param="messages",
+            )
+        if isinstance(self._template, PromptStyle):
+            self._refuse_unknown(template_kwargs, lambda name: False)
+            text = self._template.render(messages)
+        else:
+            self._refuse_unknown(template_kwargs, self._template.mentions)
+            text = self._template.render(messages, **template_kwargs)
+        # A template that writes the BOS itself must not get a second one from the tokenizer.
+        add_special = not (self._bos and text.startswith(self._bos))
+        return self._vocabulary.tokenize(text, add_special, parse_special=True)
+
+    def _refuse_unknown(self, template_kwargs: dict[str, Any], mentions: Any) -> None:
+        for name in template_kwargs:
+            if not mentions(name):
+                raise UnsupportedParameter(
+                    f"{name}: the chat template of {self._name} does not know it", f"leave {name} out", param=name
+                )
+
+    def _piece(self, token: int) -> str:
+        return self._vocabulary.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""

@@ -1,0 +1,365 @@
+"""Continuous batching: each step is one llama_decode that mixes the next token of every running sequence with a
+chunk of the waiting prompts, sized by time. Prefixes that are in memory, or being computed by another, are shared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from xin.backends.base import Load, Output, Request
+from xin.backends.llama_cpp.batch import Batch
+from xin.backends.llama_cpp.context import Context
+from xin.backends.llama_cpp.pace import Pace
+from xin.backends.llama_cpp.prefix_cache import PrefixCache
+from xin.backends.llama_cpp.sampler import Candidates, Sampler, token_logprob
+from xin.backends.llama_cpp.sequence import Sequence, common_prefix
+from xin.backends.llama_cpp.vocabulary import Vocabulary
+from xin.errors import InternalError, OutOfMemory, XinError
+from xin.worker.frames import TokenLogprob
+
+SHARE_AT_LEAST = 16  # waiting for another's prefix pays from about this many tokens on
+FIRST_GUESS_S = 0.004
+
+
+class Scheduler:
+    """All generations of one context. Not thread-safe: the step thread owns it."""
+
+    def __init__(
+        self, context: Context, vocabulary: Vocabulary, *, window: int, n_parallel: int, n_batch: int, n_cached: int
+    ) -> None:
+        self._context = context
+        self._vocabulary = vocabulary
+        self._window = window
+        self._n_batch = n_batch
+        self._batch = Batch(n_batch)
+        self._candidates = Candidates(vocabulary.size)
+        self._pace = Pace(FIRST_GUESS_S)
+        self._cache = PrefixCache(n_cached if context.keeps_sequences else 0, vocabulary)
+        self._slots = list(range(n_parallel + n_cached))[::-1]
+        self._n_parallel = n_parallel
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._arrivals = 0
+
+    # -- the contract's verbs
+
+    def submit(self, request: Request) -> None:
+        for index in range(request.n):
+            sampler = Sampler(request.sampling, self._vocabulary, self._candidates, request.tokens, self._window, index)
+            matcher = request.compiled.matcher() if request.compiled is not None else None
+            self._arrivals += 1
+            self._waiting.append(
+                Sequence(
+                    request=request,
+                    index=index,
+                    tokens=list(request.tokens),
+                    sampler=sampler,
+                    left=request.max_tokens,
+                    matcher=matcher,
+                    prompt_length=len(request.tokens),
+                    arrival=self._arrivals,
+                    prompt_logprobs=[] if request.prompt_logprobs and index == 0 else None,
+                )
+            )
+
+    def cancel(self, request_id: int, index: int | None) -> None:
+        def meant(sequence: Sequence) -> bool:
+            return sequence.request.id == request_id and index in (None, sequence.index)
+
+        for sequence in [s for s in self._running if meant(s)]:
+            self._retire(sequence)
+        for sequence in [s for s in self._waiting if meant(s)]:
+            self._waiting.remove(sequence)
+            sequence.sampler.close()
+
+    def busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    def load_now(self) -> Load:
+        return Load(
+            running=len({s.request.id for s in self._running}),
+            waiting=len({s.request.id for s in self._waiting}),
+            kv_used=self._cells_used() + self._cache.cells,
+            kv_total=self._context.cells,
+            cached_sequences=len(self._cache),
+        )
+
+    def step(self) -> list[Output]:
+        self._admit()
+        self._compose()
+        if not self._batch.size:
+            return []
+        started = time.perf_counter()
+        result = self._context.decode(self._batch.struct())
+        if result == 1:
+            return self._make_room()
+        if result != 0:
+            return self._fail(InternalError(f"llama_decode failed with code {result}"))
+        outputs = self._collect()
+        if any(s.fed > 1 for s in self._running):
+            self._pace.record(time.perf_counter() - started, self._batch.size)
+        return outputs
+
+    def close(self) -> None:
+        for sequence in [*self._running, *self._waiting]:
+            sequence.sampler.close()
+        self._running, self._waiting = [], deque()
+
+    # -- admission
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._n_parallel:
+            sequence = self._waiting[0]
+            if not self._fits(sequence):
+                return
+            self._waiting.popleft()
+            self._place(sequence)
+            self._running.append(sequence)
+
+    def _fits(self, sequence: Sequence) -> bool:
+        """May it start? Parked sequences make room; a running one is never pushed out for a newcomer."""
+        if not self._running:
+            return True
+        need = len(sequence.tokens) + min(sequence.left, 64)
+        return self._cells_used() + need - self._shareable(sequence) <= self._context.cells
+
+    def _shareable(self, sequence: Sequence) -> int:
+        wanted = np.array(sequence.tokens, dtype=np.int32)
+        return max((common_prefix(np.array(s.tokens, dtype=np.int32), wanted) for s in self._running), default=0)
+
+    def _cells_used(self) -> int:
+        return sum(s.computed - s.cached if s.leader is None else 0 for s in self._running) + sum(
+            {id(s): s.cached for s in self._running if s.cached}.values()
+        )
+
+    def _place(self, sequence: Sequence) -> None:
+        """Give it a slot and the longest prefix there is: parked, computed by a running one, or being computed."""
+        sequence.computed = sequence.cached = 0
+        reuse = sequence.prompt_logprobs is None  # whoever wants the prompt's logits must compute it
+        parked, shared, tokens = (None, 0, sequence.tokens)
+        if reuse:
+            parked, shared, tokens = self._cache.best(sequence.tokens, whole_only=not self._context.can_rewind)
+        if len(tokens) + sequence.left > self._window:
+            parked, shared, tokens = (
+                (None, 0, sequence.tokens) if tokens != sequence.tokens else (parked, shared, tokens)
+            )
+        leader, ahead = self._leader(sequence) if reuse and self._context.can_rewind else (None, 0)
+        if leader is not None and ahead >= shared + SHARE_AT_LEAST:
+            sequence.leader, sequence.shared = leader, ahead
+            sequence.slot = self._free_slot()
+            return
+        if parked is None or not shared:
+            sequence.slot = self._free_slot()
+            return
+        sequence.prompt_length += len(tokens) - len(sequence.tokens)
+        sequence.tokens = tokens
+        if shared == len(parked.tokens):
+            self._cache.take(parked)
+            sequence.slot = parked.slot
+        else:
+            sequence.slot = self._free_slot(keep=parked)
+            self._context.copy(parked.slot, sequence.slot, shared)
+        sequence.computed = sequence.cached = shared
+
+    def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
+        wanted = np.array(sequence.tokens, dtype=np.int32)
+        best: tuple[Sequence | None, int] = (None, 0)
+        for other in self._running:
+            shared = min(common_prefix(np.array(other.tokens, dtype=np.int32), wanted), len(wanted) - 1)
+            if shared > best[1]:
+                best = (other, shared)
+        return best
+
+    def _free_slot(self, keep: Any = None) -> int:
+        if not self._slots:
+            oldest = self._cache.oldest(keep)
+            assert oldest is not None, "more running sequences than slots"
+            self._forget(oldest.slot)
+        return self._slots.pop()
+
+    def _forget(self, slot: int) -> None:
+        self._context.remove(slot)
+        self._slots.append(slot)
+
+    # -- one batch
+
+    def _compose(self) -> None:
+        self._batch.clear()
+        self._catch_up()
+        prefilling: list[Sequence] = []
+        for sequence in self._running:
+            sequence.row, sequence.fed = -1, 0
+            if sequence.leader is not None:
+                continue
+            if sequence.prefilling:
+                prefilling.append(sequence)
+            else:
+                sequence.fed = 1
+                sequence.row = self._batch.add(sequence.tokens[-1], sequence.computed, sequence.slot)
+        if prefilling:
+            self._feed(prefilling, self._pace.chunk(self._batch.size, self._n_batch))
+
+    def _catch_up(self) -> None:
+        """Followers whose prefix is ready copy it; those whose leader has gone go on by themselves."""
+        for sequence in self._running:
+            leader = sequence.leader
+            if leader is None:
+                continue
+            if leader.slot < 0:  # its cells are parked or gone: look again
+                sequence.leader = None
+                self._slots.append(sequence.slot)
+                self._running.remove(sequence)
+                self._place(sequence)
+                self._running.append(sequence)
+                return self._catch_up()
+            if leader.computed >= sequence.shared:
+                self._context.copy(leader.slot, sequence.slot, sequence.shared)
+                sequence.computed = sequence.cached = sequence.shared
+                sequence.leader = None
+        return None
+
+    def _feed(self, prefilling: list[Sequence], budget: int) -> None:
+        """The oldest prompt gets half, the shortest rests come next, so that neither long nor short ones starve."""
+        oldest = min(prefilling, key=lambda s: s.arrival)
+        share = {id(oldest): min(oldest.pending, budget if len(prefilling) == 1 else max(1, budget // 2))}
+        left = budget - share[id(oldest)]
+        for sequence in sorted(prefilling, key=lambda s: s.pending):
+            given = share.get(id(sequence), 0)
+            more = min(sequence.pending - given, left)
+            share[id(sequence)] = given + more
+            left -= more
+        for sequence in prefilling:
+            count = share[id(sequence)]
+            if 0 < sequence.pending - count <= budget // 4 and self._batch.size + sequence.pending <= self._n_batch:
+                count = sequence.pending  # a short rest costs less now than as a step of its own
+            if count:
+                self._put(sequence, count)
+
+    def _put(self, sequence: Sequence, count: int) -> None:
+        wants_rows = sequence.prompt_logprobs is not None
+        if wants_rows:
+            count = min(count, self._context.max_outputs - self._batch.outputs)
+            if count <= 0:
+                return
+        start = sequence.computed
+        tokens = sequence.tokens[start : start + count]
+        sequence.fed = count
+        sequence.row = self._batch.extend(
+            tokens, start, sequence.slot, last=count == sequence.pending, all_rows=wants_rows
+        )
+
+    # -- after the decode
+
+    def _collect(self) -> list[Output]:
+        outputs: list[Output] = []
+        rows = self._context.logits(self._batch.outputs) if self._batch.outputs else None
+        for sequence in list(self._running):
+            if not sequence.fed:
+                continue
+            sequence.computed += sequence.fed
+            if rows is None or (sequence.pending and sequence.prompt_logprobs is None):
+                continue
+            row = sequence.row
+            if sequence.prompt_logprobs is not None and sequence.computed - sequence.fed < sequence.prompt_length:
+                self._note_prompt(sequence, rows)
+                row += sequence.fed - 1
+                if sequence.pending:
+                    continue
+            outputs.append(self._advance(sequence, rows[row]))
+        return outputs
+
+    def _advance(self, sequence: Sequence, row: Any) -> Output:
+        request = sequence.request
+        output = Output(request.id, sequence.index)
+        if not sequence.announced:
+            sequence.announced = True
+            output.cached_tokens = sequence.cached
+            output.prompt_logprobs = sequence.prompt_logprobs
+        if sequence.left <= 0:
+            return self._end(sequence, output, "length")
+        before = row.copy() if request.logprobs is not None else None
+        token = sequence.sampler.pick(row, sequence.matcher)
+        if token in self._vocabulary.end_ids or token in request.stop_token_ids:
+            return self._end(sequence, output, "stop")
+        sequence.tokens.append(token)
+        sequence.left -= 1
+        output.piece = self._vocabulary.piece(token)
+        output.tokens = 1
+        if before is not None:
+            output.logprobs = [token_logprob(before, token, request.logprobs or 0, self._vocabulary)]
+        if sequence.matcher is not None and sequence.matcher.finished():
+            return self._end(sequence, output, "stop")
+        if sequence.left <= 0:
+            return self._end(sequence, output, "length")
+        return output
+
+    def _end(self, sequence: Sequence, output: Output, reason: Any) -> Output:
+        output.finish_reason = reason
+        self._retire(sequence)
+        return output
+
+    def _note_prompt(self, sequence: Sequence, rows: Any) -> None:
+        notes = sequence.prompt_logprobs
+        assert notes is not None
+        if not notes:
+            first = sequence.tokens[0]
+            notes.append(TokenLogprob(first, self._vocabulary.piece(first, True), None))
+        start = sequence.computed - sequence.fed
+        for i in range(sequence.fed):
+            following = start + i + 1
+            if following < sequence.prompt_length:
+                token = sequence.tokens[following]
+                row = rows[sequence.row + i]
+                notes.append(token_logprob(row, token, sequence.request.logprobs or 0, self._vocabulary))
+
+    def _retire(self, sequence: Sequence) -> None:
+        """It leaves the batch; what it computed is parked when that is worth it."""
+        self._running.remove(sequence)
+        sequence.sampler.close()
+        slot, sequence.slot = sequence.slot, -1
+        if self._cache.capacity and sequence.leader is None and sequence.computed >= SHARE_AT_LEAST:
+            self._cache.park(slot, sequence.tokens[: sequence.computed])
+            if len(self._cache) > self._cache.capacity:
+                oldest = self._cache.oldest()
+                assert oldest is not None
+                self._forget(oldest.slot)
+        else:
+            self._forget(slot)
+
+    # -- when the cells run out
+
+    def _make_room(self) -> list[Output]:
+        """No cells for the batch: forget a parked one, else the youngest goes back to waiting, to be computed anew."""
+        oldest = self._cache.oldest()
+        if oldest is not None:
+            self._forget(oldest.slot)
+            return []
+        if len(self._running) == 1:
+            return self._fail(
+                OutOfMemory(
+                    f"the context of {self._context.cells} cells is full",
+                    "launch with a larger --kv-cells",
+                    param="kv_cells",
+                )
+            )
+        youngest = max(self._running, key=lambda s: s.arrival)
+        self._running.remove(youngest)
+        slot, youngest.slot = youngest.slot, -1
+        self._forget(slot)
+        youngest.computed, youngest.leader = 0, None
+        self._waiting.appendleft(youngest)
+        return []
+
+    def _fail(self, error: XinError) -> list[Output]:
+        outputs = []
+        for sequence in list(self._running):
+            self._running.remove(sequence)
+            sequence.sampler.close()
+            slot, sequence.slot = sequence.slot, -1
+            self._forget(slot)
+            outputs.append(Output(sequence.request.id, sequence.index, error=error))
+        return outputs

@@ -1,0 +1,61 @@
+"""One choice of one request on its way through the scheduler, and a finished one whose cells are kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xin.backends.base import Request
+from xin.backends.llama_cpp.sampler import Sampler
+from xin.worker.frames import TokenLogprob
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """`tokens` is prompt then reply; the first `computed` of them have their keys and values in the cache."""
+
+    request: Request
+    index: int
+    tokens: list[int]
+    sampler: Sampler
+    left: int
+    matcher: Any | None = None
+    slot: int = -1
+    computed: int = 0
+    cached: int = 0
+    prompt_length: int = 0
+    arrival: int = 0
+    leader: Sequence | None = None  # who computes the prefix that this one will share
+    shared: int = 0  # how long that prefix is
+    row: int = -1  # first row of logits in the running batch
+    fed: int = 0  # tokens in the running batch
+    prompt_logprobs: list[TokenLogprob] | None = None
+    announced: bool = False
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.computed
+
+    @property
+    def prefilling(self) -> bool:
+        return self.computed < self.prompt_length or self.pending > 1
+
+
+@dataclass(slots=True, eq=False)
+class Parked:
+    """A sequence that has ended; its cells stay in slot `slot` until they are needed."""
+
+    slot: int
+    tokens: npt.NDArray[np.int32]
+    used: float = field(default_factory=time.monotonic)
+
+
+def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:
+    """Length of the longest common prefix."""
+    size = min(len(left), len(right))
+    differs = np.flatnonzero(left[:size] != right[:size])
+    return int(differs[0]) if len(differs) else size
