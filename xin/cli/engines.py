@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xin.cli.output import console, print_json, say, table
 from xin.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from xin.installer.recipes import Accelerator
     from xin.protocol.node import EngineInfo
 
-app = typer.Typer(help="Engines: what runs models here, and how to get more.", no_args_is_help=False)
+app = typer.Typer(rich_markup_mode=None)
+group = typer.Typer(help="List engines and install them.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(group, name="engines")
 
 _PLAIN_SECONDS = 20.0
 _HOW = {
@@ -30,7 +33,7 @@ _HOW = {
 }
 
 
-@app.callback(invoke_without_command=True)
+@group.callback(invoke_without_command=True)
 def engines(
     context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
@@ -42,14 +45,12 @@ def engines(
 
     infos = engine_infos()
     if json:
-        import msgspec
-
-        print(msgspec.json.encode(infos).decode())
+        print_json(infos)
     else:
-        _print_table(infos)
+        console().print(table(("ENGINE", "VERSION", "FORMATS", "STATUS"), map(_row, infos)))
 
 
-@app.command()
+@group.command()
 def install(
     name: Annotated[
         str,
@@ -104,11 +105,10 @@ def _narration(name: str) -> Iterator[Report]:
 
 @contextmanager
 def _live(name: str) -> Iterator[Report]:
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task(name, total=None)
         yield lambda step: progress.update(task, description=f"{name}: {step}")
 
@@ -123,7 +123,7 @@ def _plain(name: str) -> Report:
         if kind == shown_kind and now - shown_at < _PLAIN_SECONDS:
             return
         shown_at, shown_kind = now, kind
-        print(f"{name}: {step} ({now - begun:.0f} s)", file=sys.stderr, flush=True)
+        say(f"{name}: {step} ({now - begun:.0f} s)")
 
     return report
 
@@ -132,21 +132,11 @@ def _print_result(installed: Installed) -> None:
     target = "" if installed.accelerator == "cpu" else f" for {installed.accelerator}"
     print(f"{installed.name} {installed.version}{target}: {_HOW[installed.how]}")
     for note in installed.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(note)
 
 
-def _print_table(infos: list[EngineInfo]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("ENGINE", "VERSION", "FORMATS", "STATUS"):
-        table.add_column(heading, no_wrap=heading != "STATUS")
-    for info in infos:
-        cells = (info.name, info.version or "-", ", ".join(info.formats) or "-", _status(info))
-        table.add_row(*(Text(cell) for cell in cells))
-    Console().print(table)
+def _row(info: EngineInfo) -> tuple[str, ...]:
+    return info.name, info.version or "-", ", ".join(info.formats) or "-", _status(info)
 
 
 def _status(info: EngineInfo) -> str:

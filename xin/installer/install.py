@@ -65,8 +65,7 @@ class _Compiled:
         if _is_installed(self._recipe, wheel):
             return self._checked("present")
         self._report(f"installing {wheel.name}")
-        self._pip.run("install", str(wheel))  # its dependencies; a wheel of the same version would stay
-        self._pip.run("install", "--force-reinstall", "--no-deps", str(wheel))
+        self._replace(wheel)
         return self._checked(how)
 
     def _prebuilt(self) -> bool:
@@ -82,8 +81,7 @@ class _Compiled:
                 return False
             wheel = next(Path(folder).glob("*.whl"))
             self._report(f"installing {wheel.name}")
-            self._pip.run("install", "--force-reinstall", "--no-deps", str(wheel))
-            self._pip.run("install", self._recipe.requirements[0])
+            self._replace(wheel)
         return True
 
     def _consent(self, build: bool, confirm: Confirm) -> None:
@@ -111,6 +109,11 @@ class _Compiled:
             self._pip.run("wheel", "-v", *sources, "-w", folder, self._recipe.requirements[0], environment=environment)
             return wheels.store(self._recipe, self._accelerator, next(Path(folder).glob("*.whl")))
 
+    def _replace(self, wheel: Path) -> None:
+        """pip takes another build of a version that is there only when it is forced to."""
+        again = _installed_version(self._recipe) == self._recipe.version
+        self._pip.run("install", *(("--force-reinstall", "--no-deps") if again else ()), str(wheel))
+
     def _checked(self, how: str) -> Installed:
         """Assert that the build has what was asked for: flags that CMake does not know are dropped silently."""
         importlib.invalidate_caches()
@@ -137,6 +140,13 @@ def _installed(recipe: Recipe, how: str, accelerator: Accelerator, notes: list[s
     if recipe.name not in engine_names():
         notes.append(NOT_SERVED)
     return Installed(recipe.name, distribution(recipe.distribution).version, how, accelerator, notes)
+
+
+def _installed_version(recipe: Recipe) -> str | None:
+    try:
+        return distribution(recipe.distribution).version
+    except PackageNotFoundError:
+        return None
 
 
 def _is_installed(recipe: Recipe, wheel: Path) -> bool:
