@@ -1,12 +1,14 @@
 """The folder in which all nodes of one user on one host stand, whatever their port or XIN_HOME: one 0600 file each.
 
-It is the root of their trust: only this user can read a file's nonce, and the node on that port returns it.
+It is the root of their trust: only this user can read a file's nonce, and the node on that port proves that it knows it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ import psutil
 from xin.node.identity import Identity
 from xin.node.runtime_file import RuntimeFile
 
+CHALLENGE = re.compile(r"[0-9a-f]{16,64}")
 MAX_FILES = 256
 MAX_BYTES = 4096
 _STARTED_SLACK_SECONDS = 5.0
@@ -31,6 +34,11 @@ def folder() -> Path:
         return Path(platformdirs.user_cache_dir("xin-nodes"))
     runtime = Path(f"/run/user/{os.getuid()}")
     return runtime / "xin-nodes" if runtime.is_dir() else Path(f"/tmp/xin-{os.getuid()}")
+
+
+def prove(nonce: str, challenge: str) -> str:
+    """What the holder of `nonce` answers to `challenge` (HMAC, RFC 2104)."""
+    return hmac.new(nonce.encode(), challenge.encode(), "sha256").hexdigest()
 
 
 def write(identity: Identity) -> Path:
