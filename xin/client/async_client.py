@@ -83,6 +83,8 @@ class AsyncClient:
     cancel_launch_model = _call(calls.cancel_launch)
     get_launch_model_progress = _call(calls.get_launch_model_progress)
     get_instance_info = _call(calls.get_instance_info)
+    list_model_registrations = _call(calls.list_model_registrations)
+    get_model_registration = _call(calls.get_model_registration)
 
     async def get_model(self, model_uid: str) -> AsyncModelHandle:
         """A running model. Raises ModelNotFound."""

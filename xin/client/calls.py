@@ -13,7 +13,7 @@ import msgspec
 from xin.client.exchange import Call, Request, Stream, event_reader, exchange, reader
 from xin.client.prompt import Turns, messages_of, tools_of
 from xin.errors import BadRequest
-from xin.protocol.node import Cluster, Event, Instance, LaunchReply, LaunchRequest, LogLine, NodeInfo
+from xin.protocol.node import Cluster, Event, Instance, LaunchReply, LaunchRequest, LocalModel, LogLine, NodeInfo
 from xin.protocol.openai import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -35,24 +35,6 @@ class Progress(msgspec.Struct):
     progress: float
     stage: str
     instance: Instance | None = None
-
-
-class LocalModel(msgspec.Struct):
-    """A model that this node can launch, or could once its weights are here."""
-
-    name: str
-    engine: str = ""
-    format: str = ""
-    quantization: str = ""
-    size_in_billions: float | None = None
-    abilities: list[str] = []
-    languages: list[str] = []
-    context_length: int = 0
-    weights: list[str] = []
-    source: str = ""
-    local: bool = True
-    size_bytes: int | None = None
-    chat_sibling: str | None = None
 
 
 class Health(msgspec.Struct):
@@ -222,6 +204,17 @@ def get_instance_info(model_name: str | None = None, model_uid: str | None = Non
     given = {"model_name": model_name, "model_uid": model_uid}
     params = {key: value for key, value in given.items() if value is not None}
     return exchange(Request("GET", "/v1/models/instances", params), reader(list[dict[str, Any]]))
+
+
+def list_model_registrations(model_type: str, detailed: bool = False) -> Call[list[Json]]:
+    """The models that can be launched."""
+    params = {"detailed": "true" if detailed else "false"}
+    request = Request("GET", f"/v1/model_registrations/{quote(model_type, safe='')}", params)
+    return exchange(request, reader(list[dict[str, Any]]))
+
+
+def get_model_registration(model_type: str, model_name: str) -> Call[Json]:
+    return _get(f"/v1/model_registrations/{quote(model_type, safe='')}/{quote(model_name)}", dict[str, Any])
 
 
 def handle_chat(

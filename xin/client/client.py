@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -26,9 +26,9 @@ def _call(make: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
     return method
 
 
-def _stream(make: Callable[P, Stream[T]]) -> Callable[Concatenate[Client, P], Iterator[T]]:
+def _stream(make: Callable[P, Stream[T]]) -> Callable[Concatenate[Client, P], Generator[T, None, None]]:
     @wraps(make)
-    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
         return self.follow(make(*args, **kwargs))
 
     return method
@@ -86,6 +86,8 @@ class Client:
     cancel_launch_model = _call(calls.cancel_launch)
     get_launch_model_progress = _call(calls.get_launch_model_progress)
     get_instance_info = _call(calls.get_instance_info)
+    list_model_registrations = _call(calls.list_model_registrations)
+    get_model_registration = _call(calls.get_model_registration)
 
     def get_model(self, model_uid: str) -> ModelHandle:
         """A running model. Raises ModelNotFound."""
@@ -105,13 +107,13 @@ class Client:
         except StopIteration as end:
             return cast(T, end.value)
 
-    def follow(self, stream: Stream[T]) -> Iterator[T]:
+    def follow(self, stream: Stream[T]) -> Generator[T, None, None]:
         """The stream's events. Raises at once if the node refuses; close the iterator to leave early."""
         events = self._events(stream)
         next(events)
-        return cast(Iterator[T], events)
+        return cast(Generator[T, None, None], events)
 
-    def _events(self, stream: Stream[T]) -> Generator[T | None]:
+    def _events(self, stream: Stream[T]) -> Generator[T | None, None, None]:
         """None once the reply has begun, then the events."""
         with wire.translated(self.endpoint), self._http.stream(**wire.arguments(stream.request)) as response:
             if response.status_code != 200:
@@ -128,9 +130,9 @@ class Client:
 
 def _answer(
     make: Callable[Concatenate[str, P], Call[T] | Stream[T]],
-) -> Callable[Concatenate[ModelHandle, P], T | Iterator[T]]:
+) -> Callable[Concatenate[ModelHandle, P], T | Generator[T, None, None]]:
     @wraps(make)
-    def method(self: ModelHandle, /, *args: P.args, **kwargs: P.kwargs) -> T | Iterator[T]:
+    def method(self: ModelHandle, /, *args: P.args, **kwargs: P.kwargs) -> T | Generator[T, None, None]:
         made = make(self.model_uid, *args, **kwargs)
         return self._client.follow(made) if isinstance(made, Stream) else self._client.run(made)
 

@@ -1,0 +1,54 @@
+"""Whom a command talks to: the endpoint it was given, else the configured one, whose node is started if need be."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from xin import config
+from xin.cli import daemon
+from xin.cli.output import say
+from xin.client import Client
+from xin.config import ClientConfig
+from xin.errors import Unreachable, UsageError
+from xin.protocol.node import NodeInfo
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def connect(endpoint: str | None) -> Client:
+    """A client of a node that answered. Raises Unreachable or ForeignServer."""
+    client = Client(endpoint or _configured().endpoint)
+    client.node()
+    return client
+
+
+def connect_or_start(endpoint: str | None) -> Client:
+    """As `connect`; starts a node on this machine where none answers at the configured endpoint."""
+    configured = _configured()
+    client = Client(endpoint or configured.endpoint)
+    try:
+        client.node()
+    except Unreachable as exc:
+        url = urlsplit(client.endpoint)
+        startable = endpoint is None and configured.start_node and url.hostname in LOOPBACK and url.scheme == "http"
+        if type(exc) is not Unreachable or not startable:
+            raise
+        started = daemon.start(client, url.port or 80)
+        say(f"no node answered at {client.endpoint}; started one (pid {started.pid}, log {started.log})")
+    return client
+
+
+def check_node(client: Client, wanted: str | None) -> None:
+    """Refuse `--node` for any but the node itself."""
+    if wanted is None:
+        return
+    info: NodeInfo = client.node()
+    if wanted not in (info.name, info.id):
+        raise UsageError(
+            f"--node {wanted}: launching on another node is not possible yet; this one is {info.name}",
+            "talk to the other node itself with -e URL",
+        )
+
+
+def _configured() -> ClientConfig:
+    return config.load().client

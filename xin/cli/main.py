@@ -1,0 +1,102 @@
+"""The `xin` command: which commands there are; each one's module is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from xin import __version__
+from xin.errors import XinError
+
+COMMANDS = {
+    "run": ("xin.cli.run", "Ask a model, or talk with it; launches it if need be"),
+    "chat": ("xin.cli.chat", "Ask several models at once, answers side by side"),
+    "launch": ("xin.cli.launch", "Launch a model and print its uid"),
+    "list": ("xin.cli.list", "List running models, or all that can be launched"),
+    "terminate": ("xin.cli.launch", "End running models"),
+    "show": ("xin.cli.show", "Show all that is known of a model"),
+    "logs": ("xin.cli.logs", "Show what a model's process has said"),
+    "bench": ("xin.cli.bench", "Measure a running model: first token, tokens a second"),
+    "node": ("xin.cli.node", "Run this machine's node, or stop it"),
+    "nodes": ("xin.cli.nodes", "List the nodes that can be seen"),
+    "engines": ("xin.cli.engines", "List engines and install them"),
+    "pull": ("xin.cli.pull", "Say whether a model is on this machine"),
+}
+ALIASES = {"ps": "list", "stop": "terminate", "serve": "node"}
+HIDDEN = {"pull"}
+EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 no node answers, 5 launch failed, 130 interrupted."
+
+
+class LazyGroup(TyperGroup):
+    """Lists its commands from the table above, and is where errors become words and exit codes."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        names: Any = dict.fromkeys(self.list_commands(None))
+        self.commands = names  # for "did you mean"
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name not in HIDDEN]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        group = get_group(import_module(COMMANDS[name][0]).app)
+        return group.get_command(ctx, name) or group
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except XinError as exc:
+            report(exc)
+            raise typer.Exit(exc.exit_code) from exc
+        except KeyboardInterrupt as exc:
+            raise typer.Exit(130) from exc
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    # httpx imports its own command line (click, pygments, rich) when it can: 0.1 s that no command here needs.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+    app(prog_name="xin")
+
+
+def report(error: XinError) -> None:
+    """One line of cause, one of what to do, on stderr."""
+    print(f"xin: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"     {error.hint}", file=sys.stderr)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"xin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run open models on the machines you already have."""

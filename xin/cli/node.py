@@ -1,0 +1,81 @@
+"""`xin node` and `xin node stop`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from xin import config
+from xin.cli import arguments, output
+from xin.cli.connection import LOOPBACK, connect
+from xin.client import Client
+from xin.errors import Unreachable, UsageError, XinError
+
+app = typer.Typer(rich_markup_mode=None)
+
+STOP_SECONDS = 60.0
+
+
+@app.callback(invoke_without_command=True)
+def node(
+    context: typer.Context,
+    host: Annotated[
+        str | None, typer.Option("--host", "-H", help="Address to listen on; only loopback for now.")
+    ] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="0 = any free one [9997].")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What others call it [the host's name].")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Neither announce it nor look for others.")] = False,
+    peer: Annotated[
+        list[str] | None, typer.Option("--peer", metavar="URL", help="A node on this machine; repeat.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=0, help="CPU threads for all models together.")
+    ] = None,
+) -> None:
+    """Run this machine's node until Ctrl-C. Settings not given come from XIN_NODE_* and config.toml."""
+    if context.invoked_subcommand is not None:
+        return
+    flags = {"host": host, "port": port, "name": name, "private": private or None, "peers": peer, "threads": threads}
+    settings = config.load(flags={"node": flags})
+    _check_loopback(settings.node.host)
+    from xin.node.app import run  # the node's imports are for the node alone
+
+    raise typer.Exit(run(settings))
+
+
+@app.command()
+def stop(endpoint: arguments.Endpoint = None, json: arguments.Json = False) -> None:
+    """Stop the node: running answers are finished first. Models launched by hand come back when it starts again."""
+    with connect(endpoint) as client:
+        info = client.node()
+        client.stop()
+        _wait_until_gone(client)
+    if json:
+        output.print_json({"stopped": info.name, "endpoint": info.endpoint})
+    else:
+        output.say(f"node {info.name} at {client.endpoint} has stopped")
+
+
+def _check_loopback(host: str) -> None:
+    if host not in LOOPBACK:
+        raise UsageError(
+            f"--host {host}: a node listens only on this machine for now, since nothing yet keeps strangers out",
+            "from another machine: ssh -L 9997:127.0.0.1:9997 THIS_HOST",
+        )
+
+
+def _wait_until_gone(client: Client) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            client.health()
+        except Unreachable:
+            return
+        except XinError:
+            pass  # it is draining
+        time.sleep(0.05)
+    raise Unreachable(
+        f"the node at {client.endpoint} is still finishing answers", "it ends by itself; xin logs UID tells"
+    )
