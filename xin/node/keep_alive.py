@@ -30,7 +30,7 @@ def parse_keep_alive(value: float | str | None) -> float | None:
 
 
 class KeepAlive:
-    """Calls `on_idle` once, `seconds` after the last release; never while something is held. None or negative: never."""
+    """Calls `on_idle` once, `seconds` after the last release, never while held. None or negative: never."""
 
     def __init__(self, seconds: float | None, on_idle: Callable[[], None]) -> None:
         self.held = 0

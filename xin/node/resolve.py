@@ -49,13 +49,15 @@ def resolve(
     raise not_known(name, model_dirs)
 
 
-def not_known(name: str, model_dirs: Sequence[str]) -> ModelNotFound:
-    """The error of a name that nothing on this machine answers to, with the names that are near."""
-    names = sorted({model.model_name for model in known_models(model_dirs)})
-    by_lower = {known.lower(): known for known in names}
+def not_known(
+    name: str, model_dirs: Sequence[str], running: Sequence[str] = (), param: str = "model_name"
+) -> ModelNotFound:
+    """The error of a name that nothing here answers to, with the names that are near."""
+    names = {model.model_name for model in known_models(model_dirs)} | set(running)
+    by_lower = {known.lower(): known for known in sorted(names)}
     close = [by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(close)}?" if close else "xin list --all shows the models that are here"
-    return ModelNotFound(f"there is no model {name!r} here", hint, param="model_name")
+    return ModelNotFound(f"there is no model {name!r} here", hint, param=param)
 
 
 class _Wish:

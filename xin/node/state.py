@@ -35,6 +35,7 @@ class DesiredState:
         self._file = file
         self._launches: dict[str, DesiredLaunch] = {}
         self._lock = asyncio.Lock()
+        self._changes: set[asyncio.Task[None]] = set()
 
     @classmethod
     def of_node(cls, port: int) -> DesiredState:
@@ -48,22 +49,42 @@ class DesiredState:
 
     async def put(self, uid: str, launch: DesiredLaunch) -> None:
         """Raises InternalError when the disk does not take it; then nothing has changed."""
-        await self._change({uid: launch}, None)
+        await self._change(uid, launch)
 
     async def remove(self, uid: str) -> None:
         """Unknown uids are ignored."""
-        if uid in self._launches:
-            await self._change({}, uid)
+        await self._change(uid, None)
 
-    async def _change(self, added: dict[str, DesiredLaunch], removed: str | None) -> None:
+    async def settle(self) -> None:
+        """Wait until all changes are written, or have failed."""
+        if self._changes:
+            await asyncio.wait(self._changes)
+
+    async def _change(self, uid: str, launch: DesiredLaunch | None) -> None:
+        """In a task of its own: a thread cannot be cancelled, so neither is the lock let go before it has written."""
+        task = asyncio.get_running_loop().create_task(self._change_locked(uid, launch))
+        self._changes.add(task)
+        task.add_done_callback(self._changed)
+        await asyncio.shield(task)
+
+    async def _change_locked(self, uid: str, launch: DesiredLaunch | None) -> None:
         async with self._lock:
-            launches = {uid: launch for uid, launch in self._launches.items() if uid != removed} | added
+            launches = {known: other for known, other in self._launches.items() if known != uid}
+            if launch is not None:
+                launches[uid] = launch
+            if launches == self._launches:
+                return
             try:
                 await asyncio.to_thread(self._write, list(launches.values()))
             except OSError as exc:
                 message = f"cannot write {self._file}: {exc.strerror}"
                 raise InternalError(message, "free space there, or set XIN_HOME to another disk") from exc
             self._launches = launches
+
+    def _changed(self, task: asyncio.Task[None]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: whoever asked may be gone
 
     def _read(self) -> list[DesiredLaunch]:
         try:

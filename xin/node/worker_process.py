@@ -1,4 +1,4 @@
-"""The child process of a worker and its pipes: whole frames from stdout, lines from stderr, one word when it is gone."""
+"""The child process of a worker and its pipes: frames from stdout, lines from stderr, one word when it is gone."""
 
 from __future__ import annotations
 

@@ -1,0 +1,319 @@
+"""One instance and what keeps it running: load, ready, restart with backoff when its worker dies, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from xin.errors import Busy, LaunchCancelled, XinError
+from xin.node.instance_log import InstanceLog
+from xin.node.keep_alive import KeepAlive
+from xin.node.launch_plan import LaunchPlan
+from xin.node.thread_budget import ThreadBudget
+from xin.node.worker_handle import WorkerHandle, fresh
+from xin.protocol.node import Event, Instance
+from xin.worker.frames import Done, Load, Ready, Stats
+
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 30.0
+HEALTHY_SECONDS = 60.0
+QUICK_DEATHS = 5
+RESTART_WAIT_SECONDS = 10.0
+PUBLISH_SECONDS = 0.25
+MEMORY_SECONDS = 2.0
+CLOSE_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Publisher(Protocol):
+    """Where events go: the EventHub."""
+
+    def publish(self, event: Event) -> None: ...
+
+
+class RunnerOwner(Protocol):
+    """What a runner tells the manager."""
+
+    def runner_idle(self, runner: InstanceRunner) -> None:
+        """Its keep-alive is over."""
+
+    def runner_failed(self, runner: InstanceRunner, first_load: bool) -> None:
+        """It will not run again by itself."""
+
+
+class InstanceRunner:
+    """Owns one worker after another. `start` begins; `stop` ends it, from the manager's own task, never a handler's."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        plan: LaunchPlan,
+        *,
+        owner: RunnerOwner,
+        events: Publisher,
+        budget: ThreadBudget,
+        log: InstanceLog,
+    ) -> None:
+        self.instance = instance
+        self.plan = plan
+        self.log = log
+        self.error: XinError | None = None
+        self.gone = asyncio.Event()
+        self.keep_alive = KeepAlive(instance.keep_alive, lambda: owner.runner_idle(self))
+        self._owner = owner
+        self._events = events
+        self._budget = budget
+        self._handle: WorkerHandle | None = None
+        self._settled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._was_ready = False
+        self._deaths = 0
+        self._retry_at = 0.0
+        self._published_at = 0.0
+        self._publish_timer: asyncio.TimerHandle | None = None
+        self._looked_at = 0.0
+        self._looker: asyncio.Task[None] | None = None
+
+    @property
+    def uid(self) -> str:
+        return self.instance.model_uid
+
+    @property
+    def state(self) -> str:
+        return self.instance.state
+
+    def answers_to(self, name: str) -> bool:
+        """By its launch name; its uid is looked up before."""
+        return name in (self.instance.model_name, self.plan.request.model_name)
+
+    def snapshot(self) -> Instance:
+        """A copy that later changes do not reach."""
+        instance = self.instance
+        if self._handle is not None:
+            instance.worker.threads = self._handle.threads
+        return msgspec.structs.replace(instance, stats=copy.copy(instance.stats), worker=copy.copy(instance.worker))
+
+    def start(self, record: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Begin to load. `record` runs first; when it fails the launch fails."""
+        self._publish()
+        self._task = asyncio.get_running_loop().create_task(self._run(record))
+
+    def fail(self, error: XinError) -> None:
+        """Listed as failed, with its cause, until it is terminated or launched again."""
+        log.error("%s failed: %s", self.uid, error.message)
+        self.log.note(f"failed: {error.message}", level="error")
+        self._change(state="failed", stage="", cause=error.message, hint=error.hint)
+        self._settle(error)
+        self._owner.runner_failed(self, first_load=not self._was_ready)
+
+    async def wait_ready(self) -> None:
+        """Raises why it is not: the error of its load, or LaunchCancelled."""
+        await self._settled.wait()
+        if self.error is not None:
+            raise fresh(self.error)
+
+    async def acquire(self) -> WorkerHandle:
+        """Its worker, once it is ready. A restart is waited for a while, then Busy is raised."""
+        if self.state == "loading" and self._was_ready:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), RESTART_WAIT_SECONDS)
+            if not self._settled.is_set():
+                seconds = max(1, round(self._retry_at - time.monotonic()))
+                raise Busy(f"{self.uid} restarts after: {self.instance.cause}", f"try again in {seconds} s")
+        await self.wait_ready()
+        assert self._handle is not None
+        return self._handle
+
+    async def stop(self, error: XinError | None = None, close_seconds: float = CLOSE_SECONDS) -> None:
+        """End the worker and everything here; waiters get `error`. Returns when the process is gone. Idempotent."""
+        if self.state == "stopping":
+            await self.gone.wait()
+            return
+        self._change(state="stopping", stage="", progress=0.0)
+        self._settle(error or LaunchCancelled(f"the launch of {self.uid} was cancelled"))
+        self.keep_alive.close()
+        for task in (self._task, self._looker):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        if self._handle is not None:
+            await self._handle.close(close_seconds)
+            self._budget.remove(self._handle)
+        if self._publish_timer is not None:
+            self._publish_timer.cancel()
+        self.log.note("terminated")
+        await self.log.close()
+        self._events.publish(Event(type="instance_removed", at=time.time(), model_uid=self.uid))
+        self.gone.set()
+
+    async def discard(self) -> None:
+        """Drop a failed one without a word: another has its uid already."""
+        self.keep_alive.close()
+        if self._publish_timer is not None:
+            self._publish_timer.cancel()
+        self.gone.set()
+        await self.log.close()
+
+    # -- the life of it
+
+    async def _run(self, record: Callable[[], Awaitable[None]] | None) -> None:
+        try:
+            if record is not None:
+                await record()
+        except XinError as exc:
+            self.fail(exc)
+            return
+        while True:
+            cause = await self._live_once()
+            if not self._was_ready or self._deaths >= QUICK_DEATHS:
+                self.fail(cause)
+                return
+            await self._back_off(cause)
+
+    async def _live_once(self) -> XinError:
+        """Load and run one worker; the cause of its end."""
+        started = time.monotonic()
+        try:
+            handle = await self._load()
+        except XinError as exc:
+            self._deaths += 1
+            return exc
+        self._become_ready(handle.ready, time.monotonic() - started)
+        ready_at = time.monotonic()
+        cause = await asyncio.shield(handle.exited)
+        self._budget.remove(handle)
+        self._deaths = 1 if time.monotonic() - ready_at >= HEALTHY_SECONDS else self._deaths + 1
+        return cause
+
+    async def _load(self) -> WorkerHandle:
+        spec = self.plan.spec
+        self._change(state="loading", stage="starting", progress=0.0)
+        load = Load(
+            engine=spec.engine,
+            weights=spec.weights,
+            options=self.plan.options,
+            model_name=spec.name,
+            prompt_style=spec.prompt_style,
+            chat_sibling=spec.chat_sibling,
+            abilities=spec.abilities or None,
+        )
+        threads = self._budget.initial(self.plan.threads)
+        self._handle = await WorkerHandle.start(load, name=self.uid, threads=threads, log=self.log, listener=self)
+        self.instance.worker.pid = self._handle.pid
+        try:
+            await self._handle.wait_ready()
+        except XinError:
+            await self._handle.close()
+            raise
+        return self._handle
+
+    def _become_ready(self, ready: Ready, seconds: float) -> None:
+        self._was_ready = True
+        now = time.time()
+        log.info("%s is ready in %.1f s (pid %s)", self.uid, seconds, self.instance.worker.pid)
+        self.log.note(f"ready in {seconds:.1f} s")
+        self._change(
+            state="ready",
+            stage="",
+            progress=1.0,
+            cause=None,
+            hint=None,
+            ready_at=now,
+            load_seconds=seconds,
+            context_length=ready.context_length,
+            n_parallel=ready.n_parallel,
+            model_ability=ready.abilities or self.instance.model_ability,
+            memory_bytes=ready.memory_bytes,
+            notes=ready.notes,
+        )
+        self._settle(None)
+        self.keep_alive.touch()
+        self._look_at_memory()
+
+    async def _back_off(self, cause: XinError) -> None:
+        seconds = min(FIRST_BACKOFF_SECONDS * 2 ** (self._deaths - 1), LONGEST_BACKOFF_SECONDS)
+        log.warning("%s: %s; restarting in %.0f s", self.uid, cause.message, seconds)
+        self.log.note(f"{cause.message}; restarting in {seconds:.0f} s", level="error")
+        self._settled.clear()
+        self.keep_alive.close()
+        self.instance.worker.pid, self.instance.worker.rss_bytes = None, 0
+        self.instance.worker.restarts += 1
+        stats = self.instance.stats
+        stats.running, stats.waiting, stats.tokens_per_second, stats.kv_used = 0, 0, 0.0, 0
+        self._change(state="loading", stage="restarting", progress=0.0, cause=cause.message, hint=cause.hint)
+        self._retry_at = time.monotonic() + seconds
+        await asyncio.sleep(seconds)
+
+    def _settle(self, error: XinError | None) -> None:
+        self.error = error
+        self._settled.set()
+
+    # -- WorkerListener
+
+    def worker_progress(self, fraction: float, stage: str) -> None:
+        self.instance.progress, self.instance.stage = fraction, stage
+        self._publish_soon()
+        self._look_at_memory()
+
+    def worker_stats(self, stats: Stats) -> None:
+        shown = self.instance.stats
+        shown.running, shown.waiting = stats.running, stats.waiting
+        shown.tokens_per_second = stats.tokens_per_second
+        shown.kv_used, shown.kv_total = stats.kv_used, stats.kv_total
+        self._publish_soon()
+        self._look_at_memory()
+
+    def worker_done(self, done: Done) -> None:
+        stats = self.instance.stats
+        stats.requests_total += done.index == 0
+        stats.tokens_total += done.completion_tokens
+        if done.ttft_ms:
+            stats.ttft_ms = done.ttft_ms
+
+    def worker_busy(self, handle: WorkerHandle) -> None:
+        self._budget.begin(handle, self.plan.threads)
+
+    def worker_idle(self, handle: WorkerHandle) -> None:
+        self._budget.end(handle)
+
+    # -- telling others
+
+    def _change(self, **fields: object) -> None:
+        for field, value in fields.items():
+            setattr(self.instance, field, value)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self._publish_timer is not None:
+            self._publish_timer.cancel()
+            self._publish_timer = None
+        self._published_at = time.monotonic()
+        self._events.publish(Event(type="instance", at=time.time(), instance=self.snapshot()))
+
+    def _publish_soon(self) -> None:
+        """At most one event in PUBLISH_SECONDS for what changes all the time."""
+        if self._publish_timer is None:
+            wait = max(0.0, self._published_at + PUBLISH_SECONDS - time.monotonic())
+            self._publish_timer = asyncio.get_running_loop().call_later(wait, self._publish)
+
+    def _look_at_memory(self) -> None:
+        """Only when the worker gave a sign, and not too often: an idle node does nothing."""
+        now = time.monotonic()
+        if self._handle is None or now - self._looked_at < MEMORY_SECONDS:
+            return
+        if self._looker is None or self._looker.done():
+            self._looked_at = now
+            self._looker = asyncio.get_running_loop().create_task(self._look(self._handle))
+
+    async def _look(self, handle: WorkerHandle) -> None:
+        memory = await handle.look_at_memory()
+        if memory is not None and handle is self._handle:
+            self.instance.worker.rss_bytes = memory.rss_bytes

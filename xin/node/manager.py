@@ -1,0 +1,371 @@
+"""What runs on this node: launches, joins, leases and ends instances. Every mutation runs in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from xin import paths
+from xin.config import NodeConfig
+from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
+from xin.node.instance_log import InstanceLog
+from xin.node.instance_runner import InstanceRunner, Publisher
+from xin.node.launch_plan import LaunchPlan, make_plan
+from xin.node.local_models import known_models
+from xin.node.resolve import not_known
+from xin.node.state import DesiredLaunch, DesiredState
+from xin.node.thread_budget import ThreadBudget, usable_cores
+from xin.node.worker_handle import WorkerHandle
+from xin.protocol.node import Event, Instance, LaunchRequest, LocalModel, WorkerInfo
+
+STOP_CLOSE_SECONDS = 3.0
+_PREFERENCE = ("ready", "loading", "downloading", "stopping", "failed")
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Lease:
+    """A ready model for the time of one request. `instance` is live: it changes as the model does."""
+
+    instance: Instance
+    handle: WorkerHandle
+
+
+class Manager:
+    """Instances by uid. start() brings the desired state back; stop() drains."""
+
+    def __init__(self, config: NodeConfig, *, node_id: str, node_name: str, events: Publisher) -> None:
+        self._config = config
+        self._node_id = node_id
+        self._node_name = node_name
+        self._events = events
+        self._budget = ThreadBudget(config.threads or 1)
+        self._desired = DesiredState.of_node(config.port)
+        self._runners: dict[str, InstanceRunner] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._restored: set[str] = set()
+        self._released = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def threads(self) -> int:
+        """CPU threads for all models together; known after start()."""
+        return self._budget.total
+
+    async def start(self) -> None:
+        """Count the cores and begin to load what was launched explicitly; the loads go on in the background."""
+        self._budget.total = self._config.threads or await asyncio.to_thread(usable_cores)
+        for uid, desired in (await self._desired.load()).items():
+            await self._restore(uid, desired)
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Take no more, wait for what runs, then end all workers. The desired state stays."""
+        self._stopping = True
+        self._events.publish(Event(type="stopping", at=time.time()))
+        busy = Busy("this node is stopping", "ask another node, or try again when it is back")
+        unready = [runner for runner in self._runners.values() if runner.state != "ready"]
+        await asyncio.gather(*(runner.stop(busy, STOP_CLOSE_SECONDS) for runner in unready))
+        await self._drain(drain_seconds)
+        await asyncio.gather(*(runner.stop(busy, STOP_CLOSE_SECONDS) for runner in self._runners.values()))
+        self._runners.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._desired.settle()
+        self._budget.close()
+        log.info("all models have ended")
+
+    async def launch(self, request: LaunchRequest, *, wait: bool = True, explicit: bool = True) -> Instance:
+        """Start it, join it in flight, or find it running; with `wait`, return when it is ready.
+
+        A caller that is cancelled leaves the launch going. Raises BadRequest, ModelNotFound, EngineMissing, Conflict
+        at once; with `wait` also what the load raises, and LaunchCancelled.
+        """
+        runner = await self._own(self._admit(request, explicit))
+        if wait:
+            await runner.wait_ready()
+        return runner.snapshot()
+
+    async def terminate(self, uid: str) -> None:
+        """End it, whatever its state, and forget it. Returns when its memory is free."""
+        await self._own(self._end(self._by_uid(uid)))
+
+    async def cancel_launch(self, uid: str) -> None:
+        """End a launch in flight, or a restart; its waiters get LaunchCancelled. Conflict when it is not in flight."""
+        runner = self._by_uid(uid)
+        if runner.state not in ("loading", "downloading"):
+            raise Conflict(f"{uid} is not being launched: it is {runner.state}", f"to end it: xin terminate {uid}")
+        await self._own(self._end(runner))
+
+    def instances(self) -> list[Instance]:
+        return [runner.snapshot() for runner in self._runners.values()]
+
+    def get(self, uid_or_model_name: str) -> Instance:
+        return self._required(uid_or_model_name).snapshot()
+
+    def log(self, uid: str) -> InstanceLog:
+        return self._required(uid).log
+
+    def workers(self) -> dict[str, WorkerInfo]:
+        """By uid; only instances that have a process."""
+        shown = {uid: runner.snapshot().worker for uid, runner in self._runners.items()}
+        return {uid: worker for uid, worker in shown.items() if worker.pid}
+
+    async def known_models(self) -> list[LocalModel]:
+        return await asyncio.to_thread(known_models, self._config.model_dirs)
+
+    @asynccontextmanager
+    async def lease(self, model: str) -> AsyncIterator[Lease]:
+        """The worker of a uid or launch name; a known local model is launched, a load in flight joined.
+
+        Raises ModelNotFound, Busy, and what its load raises.
+        """
+        runner = self._find(model)
+        if runner is None or runner.state != "ready":
+            runner = await self._wake(model)
+        keep_alive, instance = runner.keep_alive, runner.instance
+        if keep_alive.held >= instance.n_parallel + self._config.max_waiting:
+            raise Busy(f"{keep_alive.held} requests already wait for {instance.model_uid}", "try again later")
+        keep_alive.hold()
+        try:
+            handle = await runner.acquire()
+            yield Lease(instance, handle)
+        finally:
+            instance.last_used_at = time.time()
+            keep_alive.release()
+            self._released.set()
+
+    # -- RunnerOwner
+
+    def runner_idle(self, runner: InstanceRunner) -> None:
+        if not self._stopping and runner.state == "ready":
+            log.info("%s was idle for %g s and is unloaded", runner.uid, runner.keep_alive.seconds or 0)
+            self._in_background(self._unload(runner))
+
+    def runner_failed(self, runner: InstanceRunner, first_load: bool) -> None:
+        """A launch that never ran is not tried again at the next start, unless that is where it comes from."""
+        if first_load and runner.uid not in self._restored:
+            self._in_background(self._desired.remove(runner.uid))
+
+    # -- launching
+
+    async def _admit(self, request: LaunchRequest, explicit: bool) -> InstanceRunner:
+        """Find or make the runner of a request; from the last await to its entry in _runners nothing comes between."""
+        self._check_accepting(request)
+        preferred = "" if explicit else self._config.engine
+        plan = await asyncio.to_thread(make_plan, request, self._config, preferred_engine=preferred)
+        while True:
+            self._check_accepting(request)
+            runner = self._identical(plan)
+            if runner is None:
+                break
+            if runner.state != "stopping":
+                await self._adopt(runner, plan, explicit)
+                return runner
+            await runner.gone.wait()
+        uid = request.model_uid or self._free_uid(plan.base_uid)
+        return self._begin(uid, plan, explicit)
+
+    def _check_accepting(self, request: LaunchRequest) -> None:
+        if self._stopping:
+            raise Busy("this node is stopping", "launch on another node, or try again when it is back")
+        if request.node not in (None, "", self._node_id, self._node_name):
+            raise BadRequest(
+                f"this node is {self._node_name}, not {request.node}", "xin nodes lists them", param="node"
+            )
+
+    def _identical(self, plan: LaunchPlan) -> InstanceRunner | None:
+        """The runner that this launch means, or None for a new one. Conflict when its uid is something else's."""
+        uid = plan.request.model_uid
+        if uid is None:
+            same = (runner for runner in self._runners.values() if runner.plan.same_model(plan))
+            return next((runner for runner in same if runner.state != "failed"), None)
+        runner = self._runners.get(uid)
+        if runner is None or runner.state == "failed":
+            return None
+        if runner.state == "stopping" or runner.plan.same_model(plan):
+            return runner
+        what = "with other options" if runner.plan.spec == plan.spec else f"by {runner.instance.model_name}"
+        raise Conflict(f"the uid {uid} is taken {what}", f"choose another uid, or xin terminate {uid}")
+
+    def _free_uid(self, base: str) -> str:
+        """`base`, `base-2`, …: the first that no instance has; a failed one gives its uid up."""
+        uid, n = base, 1
+        while uid in self._runners and self._runners[uid].state != "failed":
+            n += 1
+            uid = f"{base}-{n}"
+        return uid
+
+    def _begin(self, uid: str, plan: LaunchPlan, explicit: bool) -> InstanceRunner:
+        runner = self._new_runner(uid, plan, explicit)
+        self._restored.discard(uid)
+        log.info("launching %s (%s, %s)", uid, plan.spec.engine, plan.spec.quantization)
+        desired = self._desired_launch(uid, plan)
+        runner.start(partial(self._desired.put, uid, desired) if explicit else None)
+        return runner
+
+    async def _restore(self, uid: str, desired: DesiredLaunch) -> None:
+        """Begin what the desired state holds; what no longer resolves is listed as failed, with its cause."""
+        error = None
+        try:
+            plan = await asyncio.to_thread(make_plan, desired.request, self._config)
+        except XinError as exc:
+            plan, error = LaunchPlan(desired.request, desired.spec, desired.request.options, {}, None), exc
+        self._restored.add(uid)
+        runner = self._new_runner(uid, plan, explicit=True)
+        if error is not None:
+            runner.fail(error)
+            return
+        log.info("bringing %s back", uid)
+        runner.start()
+
+    async def _adopt(self, runner: InstanceRunner, plan: LaunchPlan, explicit: bool) -> None:
+        """What runs on demand becomes explicit when someone launches it; a keep-alive that is given counts from now."""
+        instance = runner.instance
+        if plan.keep_alive is not None or (explicit and not instance.explicit):
+            instance.keep_alive = plan.keep_alive
+            runner.keep_alive.change(plan.keep_alive)
+        if explicit and not instance.explicit:
+            instance.explicit = True
+            await self._desired.put(runner.uid, self._desired_launch(runner.uid, plan))
+
+    def _desired_launch(self, uid: str, plan: LaunchPlan) -> DesiredLaunch:
+        return DesiredLaunch(msgspec.structs.replace(plan.request, model_uid=uid), plan.spec)
+
+    def _new_runner(self, uid: str, plan: LaunchPlan, explicit: bool) -> InstanceRunner:
+        """Enter it under its uid; a failed one that had the uid is dropped."""
+        old = self._runners.get(uid)
+        if old is not None:
+            self._in_background(old.discard())
+        keep_alive = self._config.keep_alive if plan.keep_alive is None and not explicit else plan.keep_alive
+        spec = plan.spec
+        instance = Instance(
+            model_uid=uid,
+            model_name=spec.name,
+            model_engine=spec.engine,
+            model_format=spec.format,
+            quantization=spec.quantization,
+            model_size_in_billions=spec.size_in_billions,
+            model_ability=spec.abilities,
+            model_lang=spec.languages,
+            state="loading",
+            context_length=spec.context_length,
+            options=plan.options,
+            weights=spec.weights,
+            node=self._node_name,
+            explicit=explicit,
+            keep_alive=keep_alive,
+            launched_at=time.time(),
+        )
+        log_file = paths.log_dir() / f"instances-{self._config.port}" / f"{uid}.log"
+        runner = InstanceRunner(
+            instance, plan, owner=self, events=self._events, budget=self._budget, log=InstanceLog(log_file)
+        )
+        self._runners[uid] = runner
+        return runner
+
+    async def _wake(self, model: str) -> InstanceRunner:
+        """The runner to wait for; launched now when nothing has the name, or what ran on demand has failed."""
+        while True:
+            if self._stopping:
+                raise Busy("this node is stopping", "ask another node, or try again when it is back")
+            runner = self._find(model)
+            if runner is None:
+                return await self._own(self._launch_known(model))
+            if runner.state == "failed" and not runner.instance.explicit:
+                return await self._own(self._launch_known(runner.plan.request.model_name))
+            if runner.state != "stopping":
+                return runner
+            await runner.gone.wait()
+
+    async def _launch_known(self, name: str) -> InstanceRunner:
+        """Only names that are listed: a request's `model` never opens a path of the requester's choice."""
+        if name not in {model.model_name for model in await self.known_models()}:
+            raise await asyncio.to_thread(not_known, name, self._config.model_dirs, [*self._runners], param="model")
+        return await self._admit(LaunchRequest(model_name=name), explicit=False)
+
+    # -- finding
+
+    def _find(self, name: str) -> InstanceRunner | None:
+        runner = self._runners.get(name)
+        if runner is not None:
+            return runner
+        named = [runner for runner in self._runners.values() if runner.answers_to(name)]
+        return min(named, key=lambda runner: _PREFERENCE.index(runner.state), default=None)
+
+    def _required(self, name: str) -> InstanceRunner:
+        runner = self._find(name)
+        if runner is None:
+            running = ", ".join(self._runners) or "nothing"
+            raise ModelNotFound(f"no model {name!r} is running", f"running: {running}", param="model")
+        return runner
+
+    def _by_uid(self, uid: str) -> InstanceRunner:
+        runner = self._required(uid)
+        if runner.uid != uid:
+            raise ModelNotFound(f"no model has the uid {uid!r}", f"{uid} runs as {runner.uid}", param="model_uid")
+        return runner
+
+    # -- ending
+
+    async def _unload(self, runner: InstanceRunner) -> None:
+        if not runner.keep_alive.held:
+            await self._end(runner)
+
+    async def _end(self, runner: InstanceRunner) -> None:
+        await runner.stop()
+        if self._runners.get(runner.uid) is runner:
+            del self._runners[runner.uid]
+        log.info("%s is terminated", runner.uid)
+        await self._desired.remove(runner.uid)
+
+    async def _drain(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        running = -1
+        while held := sum(runner.keep_alive.held for runner in self._runners.values()):
+            if (left := deadline - loop.time()) <= 0:
+                log.warning("stopping with %d requests cut off", held)
+                return
+            if running != held:
+                running = held
+                log.info("stopping: waiting up to %.0f s for %d requests", left, held)
+            self._released.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), left)
+
+    # -- tasks
+
+    async def _own(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it in the manager's own task: the caller may be cancelled, the work goes on."""
+        return await asyncio.shield(self._start_task(work))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        self._start_task(work).add_done_callback(_tell_error)
+
+    def _start_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: the caller may be gone
+
+
+def _tell_error(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.error("%s", error, exc_info=None if isinstance(error, XinError) else error)
