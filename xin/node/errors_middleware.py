@@ -1,4 +1,4 @@
-"""The node's one translation point: whatever a handler raises becomes a body that OpenAI's and Xinference's clients read."""
+"""The node's one translation point: what a handler raises becomes a body for OpenAI's and Xinference's clients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from xin.errors import InternalError, MethodNotAllowed, NotFound, TooLarge, XinError, from_code
+from xin.node.keys import BODY_LIMIT
 
 REQUEST_ID = "x-request-id"
 log = logging.getLogger("xin.node")
@@ -74,6 +75,3 @@ def _foreign(request: web.Request, exc: web.HTTPException) -> web.Response:
     if "Allow" in exc.headers:
         response.headers["Allow"] = exc.headers["Allow"]
     return response
-
-
-BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")

@@ -12,8 +12,9 @@ from xin.node.events import EventHub
 from xin.node.identity import Identity
 
 if TYPE_CHECKING:
-    from xin.node.devices import Sampler
+    from xin.node.devices.sampler import Sampler
     from xin.node.manager import Manager
+    from xin.node.node_info import SelfDescription
     from xin.node.peers import Peers
 
 CONFIG: web.AppKey[NodeConfig] = web.AppKey("config")
@@ -21,5 +22,7 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 EVENTS: web.AppKey[EventHub] = web.AppKey("events")
 SAMPLER: web.AppKey[Sampler] = web.AppKey("sampler")
 MANAGER: web.AppKey[Manager] = web.AppKey("manager")
+DESCRIPTION: web.AppKey[SelfDescription] = web.AppKey("description")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
 STOP: web.AppKey[asyncio.Event] = web.AppKey("stop")
+BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")

@@ -78,9 +78,7 @@ def ignored_headers(data: dict[str, Any]) -> dict[str, str]:
 
 
 def json_response(value: Any, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=_encode_json(value), content_type="application/json", charset="utf-8", headers=headers
-    )
+    return web.Response(body=_encode_json(value), content_type="application/json", charset="utf-8", headers=headers)
 
 
 def flag(request: web.Request, name: str, default: bool = False) -> bool:

@@ -10,7 +10,6 @@ from xin.errors import BadRequest, UnsupportedParameter
 from xin.node.keys import MANAGER
 from xin.node.routes.body import ignored_headers, json_response, read_object, to_struct
 from xin.node.routes.chunks import ChatChunks, Head
-from xin.node.routes.event_stream import event_stream
 from xin.node.routes.generation import Answer, Generations, collect, generating
 from xin.node.routes.logprobs import chat_logprobs
 from xin.node.routes.messages import checked_messages, take_legacy_history
@@ -58,7 +57,9 @@ def generate_frame(body: ChatCompletionRequest) -> Generate:
 def _check_outputs(body: ChatCompletionRequest) -> None:
     for modality in body.modalities or []:
         if modality != "text":
-            raise UnsupportedParameter(f"modalities: {modality[:80]!r} is not supported", "use text", param="modalities")
+            raise UnsupportedParameter(
+                f"modalities: {modality[:80]!r} is not supported", "use text", param="modalities"
+            )
     if body.verbosity not in (None, "medium"):
         raise UnsupportedParameter("verbosity is not supported", "leave verbosity out", param="verbosity")
 
@@ -85,9 +86,7 @@ def _template_kwargs(body: ChatCompletionRequest) -> dict[str, Any]:
     return {**kwargs, **(body.chat_template_kwargs or {})}
 
 
-def _completion(
-    head: Head, body: ChatCompletionRequest, answers: list[Answer], running: Generations
-) -> ChatCompletion:
+def _completion(head: Head, body: ChatCompletionRequest, answers: list[Answer], running: Generations) -> ChatCompletion:
     choices = []
     for index, answer in enumerate(answers):
         message = ChatMessage("assistant", answer.text)

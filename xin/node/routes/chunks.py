@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import msgspec
 
@@ -40,12 +41,14 @@ class Head:
 
 
 class Chunks(ABC):
-    """Deltas and Dones of one response to SSE bytes. `usage`: every chunk carries `usage: null`, and one more tells it."""
+    """Deltas and Dones of one response to SSE bytes. With `usage`, chunks carry `usage: null` and one more tells it."""
+
+    empty_text: ClassVar[bytes]  # the one place in a plain chunk where the text goes
 
     def __init__(self, head: Head, *, usage: bool) -> None:
         self._head = head
-        self._usage: None | msgspec.UnsetType = None if usage else msgspec.UNSET
-        self._frames: dict[int, tuple[bytes, bytes]] = {}
+        self._usage: msgspec.UnsetType | None = None if usage else msgspec.UNSET
+        self._around: dict[int, tuple[bytes, bytes]] = {}
 
     def encode(self, item: Delta | Done, offset: int = 0) -> bytes:
         index = offset + item.index
@@ -53,11 +56,11 @@ class Chunks(ABC):
             return self._opening(index) + self.last(index, item.finish_reason)
         if item.logprobs is not None or item.reasoning:
             return self._opening(index) + self.full(index, item)
-        frame = self._frames.get(index)
+        frame = self._around.get(index)
         if frame is not None:
             return frame[0] + _encode(item.text) + frame[1]
         opening = self._opening(index)
-        head, tail = self._frames[index]
+        head, tail = self._around[index]
         return opening + head + _encode(item.text) + tail
 
     @abstractmethod
@@ -78,17 +81,15 @@ class Chunks(ABC):
     def usage(self, usage: Usage) -> bytes: ...
 
     def _opening(self, index: int) -> bytes:
-        if index in self._frames:
+        if index in self._around:
             return b""
-        head, tail = self.plain(index).split(self.SPLIT, 1)
-        self._frames[index] = (head + self.SPLIT[:-2], tail)
+        head, tail = self.plain(index).split(self.empty_text, 1)
+        self._around[index] = (head + self.empty_text[:-2], tail)
         return self.opening(index)
-
-    SPLIT: bytes
 
 
 class ChatChunks(Chunks):
-    SPLIT = b'"content":""'
+    empty_text = b'"content":""'
 
     def __init__(self, head: Head, *, usage: bool, top_logprobs: int = 0) -> None:
         super().__init__(head, usage=usage)
@@ -116,7 +117,7 @@ class ChatChunks(Chunks):
     def _chunk(self, choice: ChatChunkChoice) -> bytes:
         return self._event([choice], self._usage)
 
-    def _event(self, choices: list[ChatChunkChoice], usage: Usage | None | msgspec.UnsetType) -> bytes:
+    def _event(self, choices: list[ChatChunkChoice], usage: Usage | msgspec.UnsetType | None) -> bytes:
         head = self._head
         return sse.encode(
             _encode(ChatCompletionChunk(head.id, head.created, head.model, choices, usage, head.fingerprint))
@@ -124,7 +125,7 @@ class ChatChunks(Chunks):
 
 
 class CompletionChunks(Chunks):
-    SPLIT = b'"text":""'
+    empty_text = b'"text":""'
 
     def __init__(self, head: Head, *, usage: bool, top_logprobs: int = 0) -> None:
         super().__init__(head, usage=usage)
@@ -152,6 +153,6 @@ class CompletionChunks(Chunks):
     def _chunk(self, choice: CompletionChoice) -> bytes:
         return self._event([choice], self._usage)
 
-    def _event(self, choices: list[CompletionChoice], usage: Usage | None | msgspec.UnsetType) -> bytes:
+    def _event(self, choices: list[CompletionChoice], usage: Usage | msgspec.UnsetType | None) -> bytes:
         head = self._head
         return sse.encode(_encode(Completion(head.id, head.created, head.model, choices, usage, head.fingerprint)))

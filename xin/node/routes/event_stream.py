@@ -47,7 +47,7 @@ class EventStream:
 
 @asynccontextmanager
 async def event_stream(request: web.Request, headers: dict[str, str] | None = None) -> AsyncIterator[EventStream]:
-    """Send the headers and lend the stream; a failure inside becomes its last event, a client that left is no failure."""
+    """Send the headers and lend the stream. A failure inside becomes its last event; a client that left is none."""
     response = web.StreamResponse(headers={**HEADERS, **(headers or {})})
     await response.prepare(request)
     stream = EventStream(response)

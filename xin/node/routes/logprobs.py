@@ -49,9 +49,7 @@ def mean_logprob(tokens: list[TokenLogprob]) -> float:
 
 
 def _entry(token: TokenLogprob, top: int) -> ChatLogprob:
-    alternatives = [
-        TopLogprob(_text(piece), _finite(logprob), list(piece)) for _, piece, logprob in token.top[:top]
-    ]
+    alternatives = [TopLogprob(_text(piece), _finite(logprob), list(piece)) for _, piece, logprob in token.top[:top]]
     return ChatLogprob(_text(token.piece), _finite(token.logprob), list(token.piece), alternatives)
 
 

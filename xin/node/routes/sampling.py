@@ -27,12 +27,12 @@ _SAME_NAME = (
 def sampling_of(body: SamplingFields) -> Sampling:
     """What is unset keeps the worker's default."""
     given = {name: value for name in _SAME_NAME if (value := getattr(body, name)) is not None}
-    if body.repetition_penalty is not None:
-        if given.setdefault("repeat_penalty", body.repetition_penalty) != body.repetition_penalty:
-            raise BadRequest(
-                "repetition_penalty and repeat_penalty are the same setting, but were given different values",
-                param="repetition_penalty",
-            )
+    alias = body.repetition_penalty
+    if alias is not None and given.setdefault("repeat_penalty", alias) != alias:
+        raise BadRequest(
+            "repetition_penalty and repeat_penalty are the same setting, but were given different values",
+            param="repetition_penalty",
+        )
     if body.logit_bias:
         given["logit_bias"] = {_token_id(key): bias for key, bias in body.logit_bias.items()}
     return Sampling(**given)

@@ -1,0 +1,68 @@
+"""A real node in a process of its own, on a free port, for tests that talk to it as a client does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+MAIN = "import sys; from xin.config import load; from xin.node.app import run; sys.exit(run(load()))"
+
+
+class LiveNode:
+    """`with` it. `settings` are fields of NodeConfig; stderr goes to a file in `home`."""
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+        given = {"port": 0, "private": True, "drain_seconds": 5, **settings}
+        self.environ = {
+            **os.environ,
+            "XIN_HOME": str(home),
+            "XIN_REGISTRY": str(home / "registry"),
+            "PYTHONUNBUFFERED": "1",
+            **{f"XIN_NODE_{name.upper()}": str(value) for name, value in given.items()},
+        }
+
+    def __enter__(self) -> LiveNode:
+        self.stderr = (self.home / "stderr.txt").open("ab")
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MAIN], env=self.environ, stdout=subprocess.PIPE, stderr=self.stderr, text=True
+        )
+        assert self.process.stdout is not None
+        self.ready_line = self.process.stdout.readline()
+        self.ready_seconds = time.monotonic() - began
+        assert " ready on " in self.ready_line, self.said()
+        self.url = self.ready_line.split()[-1]
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.stderr.close()
+
+    def said(self) -> str:
+        return (self.home / "stderr.txt").read_text(errors="replace")
+
+    def launch(self, model_name: str = "echo", **fields: Any) -> str:
+        reply = self.http.post("/v1/models", json={"model_name": model_name, **fields})
+        assert reply.status_code == 200, reply.text
+        return str(reply.json()["model_uid"])

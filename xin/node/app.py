@@ -1,0 +1,159 @@
+"""The composition root of a node, and its life: start, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from xin.config import Config
+from xin.errors import EXIT_FAILURE, XinError
+from xin.node import runtime_file
+from xin.node.devices.sampler import Sampler
+from xin.node.errors_middleware import add_headers, errors_to_bodies
+from xin.node.events import EventHub
+from xin.node.guard import MergedSlashes, make_guard
+from xin.node.identity import Identity, identify
+from xin.node.keys import BODY_LIMIT, CONFIG, DESCRIPTION, EVENTS, IDENTITY, MANAGER, PEERS, SAMPLER, STOP
+from xin.node.listener import open_listener
+from xin.node.manager import Manager
+from xin.node.node_info import SelfDescription
+from xin.node.peers import Peers
+from xin.node.routes.table import routes
+
+BODY_BYTES = 64 * 2**20
+CLEANUP_SECONDS = 2.0
+log = logging.getLogger("xin.node")
+
+
+def make_app(config: Config, identity: Identity | None = None) -> web.Application:
+    """A node without its socket. Lifetimes are cleanup contexts, in order: devices, manager, peers."""
+    node = config.node
+    identity = identity or identify(node)
+    app = web.Application(middlewares=[errors_to_bodies, make_guard(node.host)], client_max_size=BODY_BYTES)
+    app[BODY_LIMIT] = BODY_BYTES
+    app[CONFIG] = node
+    app[IDENTITY] = identity
+    app[STOP] = asyncio.Event()
+    events = app[EVENTS] = EventHub()
+    manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=events)
+    sampler = app[SAMPLER] = Sampler(events, manager.workers)
+    app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
+    app[PEERS] = Peers(node, identity, events)
+    app.on_response_prepare.append(add_headers)
+    app.cleanup_ctx.extend([_sampling, _managing, _peering])
+    app.add_routes(routes())
+    app.router.register_resource(MergedSlashes(app.router))
+    return app
+
+
+async def _sampling(app: web.Application) -> AsyncIterator[None]:
+    async with app[SAMPLER]:
+        yield
+
+
+async def _managing(app: web.Application) -> AsyncIterator[None]:
+    await app[MANAGER].start()
+    yield
+    await app[MANAGER].stop(0.0)
+
+
+async def _peering(app: web.Application) -> AsyncIterator[None]:
+    async with app[PEERS]:
+        yield
+
+
+def run(config: Config) -> int:
+    """`serve` on the fastest event loop there is. Blocking."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    try:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        pass
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(serve(config))
+
+
+async def serve(config: Config) -> int:
+    """The `xin node` main; returns the exit code. Narrates on stderr; the line on stdout says that it is ready."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        listener = await open_listener(config.node)
+        identity = identify(config.node)
+        identity.port = listener.getsockname()[1]
+        app = make_app(config, identity)
+    except XinError as exc:
+        _say(f"{exc.message}: {exc.hint}" if exc.hint else exc.message)
+        return EXIT_FAILURE
+    _allow_many_connections()
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLEANUP_SECONDS)
+    signals = _Signals(app[STOP])
+    await runner.setup()
+    try:
+        site = web.SockSite(runner, listener)
+        await site.start()
+        runtime_file.write(identity)
+        await app[PEERS].announce()
+        print(f"xin node {identity.name} ready on {identity.endpoint}", flush=True)
+        await app[STOP].wait()
+        await site.stop()
+        await _drain(app, config.node.drain_seconds, signals.force)
+    finally:
+        runtime_file.remove(identity)
+        app[EVENTS].close()
+        await runner.cleanup()
+        signals.close()
+    _say("stopped")
+    return 1 if signals.force.is_set() else 0
+
+
+async def _drain(app: web.Application, seconds: float, force: asyncio.Event) -> None:
+    """Let running requests end, for at most `seconds`, then end the workers; at once when forced."""
+    running = sum(instance.stats.running for instance in app[MANAGER].instances())
+    if running:
+        _say(f"stopping: {running} requests are running; waiting up to {seconds:g} s (Ctrl-C again ends them)")
+    drained = asyncio.create_task(app[MANAGER].stop(seconds), name="drain")
+    forced = asyncio.create_task(force.wait(), name="force")
+    await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
+    forced.cancel()
+    if not drained.done():
+        _say("stopping at once")
+        drained.cancel()
+    await asyncio.gather(drained, forced, return_exceptions=True)
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks for a stop, the second forces it."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop = stop
+        self.force = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal)
+
+    def close(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        (self.force if self.stop.is_set() else self.stop).set()
+
+
+def _allow_many_connections() -> None:
+    """Each stream is a descriptor, and the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 65536
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _say(text: str) -> None:
+    print(f"xin: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,33 @@
+"""GET /api/events: a snapshot, then every change, as SSE."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from xin.node.keys import DESCRIPTION, EVENTS, MANAGER, PEERS
+from xin.node.routes.body import flag
+from xin.node.routes.event_stream import event_stream
+from xin.protocol import sse
+from xin.protocol.node import Event, encode_event
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    app = request.app
+    samples, peer = flag(request, "samples"), flag(request, "peer")
+    # Subscribed before the snapshot is taken, so that nothing falls between the two.
+    with app[EVENTS].subscribe(samples=samples, peer=peer) as subscription:
+        snapshot = Event(
+            type="snapshot",
+            at=time.time(),
+            node=await app[DESCRIPTION].current(),
+            instances=app[MANAGER].instances(),
+            peers=None if peer else app[PEERS].cluster(),
+        )
+        async with event_stream(request) as stream:
+            await stream.write(sse.encode(encode_event(snapshot)))
+            async for event in subscription:
+                waiting = [event, *subscription.drain()]
+                await stream.write(b"".join(sse.encode(encode_event(item)) for item in waiting))
+    return stream.response

@@ -1,0 +1,116 @@
+"""/v1/models: OpenAI's list and get; launch, terminate, progress and cancel in Xinference's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from xin.errors import BadRequest, UnsupportedParameter
+from xin.node.keys import IDENTITY, MANAGER
+from xin.node.routes.body import flag, invalid, json_response, read_object
+from xin.protocol.node import Instance, LaunchReply, LaunchRequest
+from xin.protocol.openai import Model, ModelList
+
+LISTED = frozenset({"downloading", "loading", "ready"})
+MODEL_TYPES = ("LLM", "embedding", "rerank")
+_LAUNCH_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(LaunchRequest))
+# Keys of the Xinference client that this node has no use for, with the values that ask for nothing.
+_NOT_HONOURED: dict[str, tuple[Any, ...]] = {
+    "n_worker": (1,),
+    "n_gpu": ("auto",),
+    "peft_model_config": ({},),
+    "request_limits": (),
+    "worker_ip": (),
+    "gpu_idx": (),
+    "replica_config": ([],),
+    "download_hub": ("auto",),
+    "enable_thinking": (),
+    "enable_virtual_env": (False,),
+    "virtual_env_packages": ([],),
+    "virtual_env_find_links": ([],),
+    "envs": ({},),
+    "trust_remote_code": (False,),
+}
+_HINTS = {
+    "n_gpu": "n_gpu_layers says how much of the model goes to the GPU",
+    "peft_model_config": "llama.cpp takes LoRA adapters in the option lora",
+    "enable_thinking": "send enable_thinking with each chat request",
+}
+
+
+async def launch(request: web.Request) -> web.Response:
+    """Replies when the model is ready, or with `wait_ready=false` at once."""
+    wait = flag(request, "wait_ready", default=True)
+    order = launch_request(await read_object(request))
+    instance = await request.app[MANAGER].launch(order, wait=wait)
+    return json_response(LaunchReply(instance.model_uid))
+
+
+async def list_models(request: web.Request) -> web.Response:
+    endpoint = request.app[IDENTITY].endpoint
+    running = [instance for instance in request.app[MANAGER].instances() if instance.state in LISTED]
+    return json_response(ModelList([model_of(instance, endpoint) for instance in running]))
+
+
+async def get_model(request: web.Request) -> web.Response:
+    instance = request.app[MANAGER].get(request.match_info["uid"])
+    return json_response(model_of(instance, request.app[IDENTITY].endpoint))
+
+
+async def terminate(request: web.Request) -> web.Response:
+    await request.app[MANAGER].terminate(request.match_info["uid"])
+    return json_response(None)
+
+
+async def progress(request: web.Request) -> web.Response:
+    instance = request.app[MANAGER].get(request.match_info["uid"])
+    stage = {"ready": "completed"}.get(instance.state, instance.stage or instance.state)
+    done = 1.0 if instance.state == "ready" else instance.progress
+    return json_response({"progress": done, "stage": stage, "instance": instance})
+
+
+async def cancel(request: web.Request) -> web.Response:
+    await request.app[MANAGER].cancel_launch(request.match_info["uid"])
+    return json_response(None)
+
+
+def launch_request(data: dict[str, Any]) -> LaunchRequest:
+    """The body of a launch: keys that are no field of LaunchRequest are options of the engine."""
+    for name, harmless in _NOT_HONOURED.items():
+        value = data.pop(name, None)
+        if value is not None and value not in harmless:
+            raise UnsupportedParameter(f"{name} is not supported", _HINTS.get(name, f"leave {name} out"), param=name)
+    fields = {name: value for name, value in data.items() if name in _LAUNCH_FIELDS}
+    try:
+        order = msgspec.convert(fields, LaunchRequest)
+    except msgspec.ValidationError as exc:
+        raise invalid(exc) from exc
+    if order.model_type is not None and order.model_type not in MODEL_TYPES:
+        expected = ", ".join(MODEL_TYPES)
+        raise BadRequest(f"model_type: expected one of {expected}, got {order.model_type!r}", param="model_type")
+    if order.replica != 1:
+        raise UnsupportedParameter(f"replica is {order.replica}: one replica only", "launch it twice", param="replica")
+    options = {name: value for name, value in data.items() if name not in _LAUNCH_FIELDS}
+    order.options = {**order.options, **options}
+    return order
+
+
+def model_of(instance: Instance, address: str) -> Model:
+    return Model(
+        id=instance.model_uid,
+        created=int(instance.launched_at),
+        owned_by="xin",
+        model_name=instance.model_name,
+        model_engine=instance.model_engine,
+        model_format=instance.model_format,
+        model_size_in_billions=instance.model_size_in_billions,
+        quantization=instance.quantization,
+        model_ability=instance.model_ability,
+        model_lang=instance.model_lang,
+        context_length=instance.context_length,
+        state=instance.state,
+        replica=instance.replica,
+        address=address,
+    )

@@ -1,0 +1,56 @@
+"""All routes of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from xin.node.routes import (
+    chat,
+    completions,
+    embeddings,
+    events,
+    health,
+    logs,
+    models,
+    node_info,
+    tokenize,
+    xinference,
+)
+
+
+def routes() -> Iterable[web.RouteDef]:
+    return [
+        web.get("/health", health.health),
+        # OpenAI
+        web.post("/v1/chat/completions", chat.create),
+        web.post("/v1/completions", completions.create),
+        web.post("/v1/embeddings", embeddings.create),
+        web.get("/v1/models", models.list_models),
+        web.get("/v1/models/{uid}", models.get_model),
+        # vLLM
+        web.post("/v1/tokenize", tokenize.tokenize),
+        web.post("/v1/detokenize", tokenize.detokenize),
+        # Xinference
+        web.post("/v1/models", models.launch),
+        web.delete("/v1/models/{uid}", models.terminate),
+        web.get("/v1/models/instances", xinference.instances),
+        web.get("/v1/models/{uid}/progress", models.progress),
+        web.post("/v1/models/{uid}/cancel", models.cancel),
+        web.get("/v1/model_registrations/{type}", xinference.registrations),
+        web.get("/v1/model_registrations/{type}/{name:.+}", xinference.registration),
+        web.get("/v1/cluster/auth", xinference.auth),
+        web.get("/v1/cluster/info", xinference.info),
+        web.get("/v1/cluster/version", xinference.version),
+        web.get("/v1/cluster/devices", xinference.devices),
+        # xin's own
+        web.get("/api/node", node_info.node),
+        web.get("/api/proof", node_info.proof),
+        web.get("/api/cluster", node_info.cluster),
+        web.get("/api/instances", node_info.instances),
+        web.get("/api/models", node_info.models),
+        web.get("/api/events", events.events),
+        web.get("/api/logs/{uid}", logs.logs),
+        web.post("/api/stop", node_info.stop),
+    ]

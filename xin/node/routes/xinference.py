@@ -1,0 +1,151 @@
+"""Read-only routes that the unmodified xinference-client asks for besides /v1/models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from xin import __version__
+from xin.errors import ModelNotFound
+from xin.node.keys import IDENTITY, MANAGER, SAMPLER
+from xin.node.routes.body import flag, json_response
+from xin.protocol.node import Device, Instance, LocalModel
+
+_STATUS = {
+    "downloading": "CREATING",
+    "loading": "LOADING",
+    "ready": "READY",
+    "stopping": "TERMINATING",
+    "failed": "ERROR",
+}
+
+
+async def instances(request: web.Request) -> web.Response:
+    """Filtered by `model_name` and `model_uid`; the key `instance` holds all that this node knows."""
+    name, uid = request.query.get("model_name"), request.query.get("model_uid")
+    address = request.app[IDENTITY].endpoint
+    found = [
+        _instance(instance, address)
+        for instance in request.app[MANAGER].instances()
+        if name in (None, "", instance.model_name) and uid in (None, "", instance.model_uid)
+    ]
+    return json_response(found)
+
+
+async def auth(request: web.Request) -> web.Response:
+    """What the client asks first: no key is needed."""
+    return json_response({"auth": False})
+
+
+async def info(request: web.Request) -> web.Response:
+    devices = await request.app[SAMPLER].current()
+    accelerators = [device for device in devices if device.kind != "cpu"]
+    memory = sum(device.total_bytes for device in accelerators)
+    worker: dict[str, Any] = {
+        "node_type": "Worker",
+        "ip_address": request.app[IDENTITY].host,
+        "gpu_count": len(accelerators),
+        "gpu_vram_total": f"{memory >> 20}MiB",
+    }
+    if flag(request, "detailed"):
+        worker |= _details(devices, accelerators)
+    return json_response([worker])
+
+
+async def version(request: web.Request) -> web.Response:
+    return json_response({"version": __version__, "full-revisionid": __version__, "server": "xin"})
+
+
+async def devices(request: web.Request) -> web.Response:
+    found = await request.app[SAMPLER].current()
+    return json_response(sum(device.kind != "cpu" for device in found))
+
+
+async def registrations(request: web.Request) -> web.Response:
+    """The models that can be launched here, once per name."""
+    kind = request.match_info["type"]
+    models = await request.app[MANAGER].known_models()
+    families = _by_name(models) if kind == "LLM" else {}
+    detailed = flag(request, "detailed")
+    return json_response([_registration(name, specs, detailed) for name, specs in families.items()])
+
+
+async def registration(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    specs = _by_name(await request.app[MANAGER].known_models()).get(name)
+    if specs is None or request.match_info["type"] != "LLM":
+        raise ModelNotFound(f"there is no model {name!r} here", "GET /api/models lists them")
+    return json_response(_registration(name, specs, detailed=True))
+
+
+def _instance(instance: Instance, address: str) -> dict[str, Any]:
+    status, created = _STATUS[instance.state], int(instance.launched_at)
+    replica = {
+        "replica_id": 0,
+        "replica_model_uid": f"{instance.model_uid}-0",
+        "worker_address": address,
+        "status": status,
+        "model_state": instance.state,
+        "created_ts": created,
+        "error_message": instance.cause,
+    }
+    return {
+        "model_name": instance.model_name,
+        "model_uid": instance.model_uid,
+        "model_version": None,
+        "model_ability": instance.model_ability,
+        "replica": instance.replica,
+        "status": status,
+        "instance_created_ts": created,
+        "n_worker": 1,
+        "replica_statuses": [replica],
+        "instance": instance,
+    }
+
+
+def _details(devices: list[Device], accelerators: list[Device]) -> dict[str, Any]:
+    host = next((device for device in devices if device.kind == "cpu"), None)
+    busy = [device.utilization for device in accelerators if device.utilization is not None]
+    free = None if host is None else host.free_bytes
+    total = 0 if host is None else host.total_bytes
+    return {
+        "cpu_count": host.cores if host else None,
+        "mem_total": total,
+        "mem_available": free,
+        "mem_used": total - (free or 0),
+        "gpu_vram_total": sum(device.total_bytes for device in accelerators),
+        "gpu_vram_available": sum(device.free_bytes or 0 for device in accelerators),
+        "gpu_utilization": sum(busy) / len(busy) if busy else None,
+        "software_version": __version__,
+    }
+
+
+def _by_name(models: list[LocalModel]) -> dict[str, list[LocalModel]]:
+    families: dict[str, list[LocalModel]] = {}
+    for model in models:
+        families.setdefault(model.model_name, []).append(model)
+    return families
+
+
+def _registration(name: str, specs: list[LocalModel], detailed: bool) -> dict[str, Any]:
+    first = specs[0]
+    found: dict[str, Any] = {"model_name": name, "is_builtin": first.source in ("built-in", "bundled")}
+    if detailed:
+        found |= {
+            "model_type": "LLM",
+            "model_lang": first.model_lang,
+            "model_ability": first.model_ability,
+            "context_length": first.context_length,
+            "model_description": first.description,
+            "model_specs": [
+                {
+                    "model_format": spec.model_format,
+                    "model_size_in_billions": spec.model_size_in_billions,
+                    "quantizations": [spec.quantization],
+                    "cache_status": [True],
+                }
+                for spec in specs
+            ],
+        }
+    return found
