@@ -1,6 +1,6 @@
 """The folder in which all nodes of one user on one host stand, whatever their port or XIN_HOME: one 0600 file each.
 
-It is the root of their trust: only this user can read a file's nonce, and the node on that port proves that it knows it.
+It is the root of their trust: only this user can read a file's nonce, and the node on that port proves it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,242 @@
+"""The other nodes: this user's on this host are followed and trusted, others that mDNS tells of are only found."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from xin import __version__
+from xin.config import LAN_PORT, NodeConfig
+from xin.discovery import Advertiser, FoundNode, Mdns, NodeBrowser
+from xin.errors import UsageError, XinError
+from xin.node import local_registry
+from xin.node.events import EventHub
+from xin.node.follower import Follower
+from xin.node.guard import is_loopback
+from xin.node.identity import Identity
+from xin.node.runtime_file import RuntimeFile
+from xin.protocol.node import Event, Peer
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
+RESCAN_SECONDS = 10.0
+FLUSH_SECONDS = 0.25
+GONE_SECONDS = 3600.0
+MDNS_DELAY_SECONDS = 0.5
+MDNS_RETRY_SECONDS = 60.0
+
+
+class Peers:
+    """`async with` it, and `announce` once the node is bound. `interfaces` bounds mDNS to those addresses (tests).
+
+    Raises UsageError for a `peers` URL that is not on loopback.
+    """
+
+    def __init__(
+        self, config: NodeConfig, identity: Identity, events: EventHub, *, interfaces: list[str] | None = None
+    ) -> None:
+        self._private = config.private
+        self._identity = identity
+        self._events = events
+        self._interfaces = interfaces
+        self._static = [loopback_endpoint(url) for url in config.peers]
+        self._peers: dict[str, Peer] = {}
+        self._followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed: set[str] = set()
+        self._file: Path | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Peers:
+        self._session = aiohttp.ClientSession(trust_env=False, read_bufsize=1 << 16)
+        self._events.on_watchers.append(self._on_watchers)
+        self._reconcile([])
+        if not self._private:
+            self._tasks.append(asyncio.create_task(self._watch_registry(), name="local nodes"))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            await asyncio.to_thread(local_registry.remove, self._file)
+        self._events.on_watchers.remove(self._on_watchers)
+        tasks = [*self._tasks, *(task for _, task in self._followers.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def announce(self) -> None:
+        """Make this node known, on this host at once and on the network from the background; nothing if private."""
+        if self._private:
+            return
+        try:
+            self._file = await asyncio.to_thread(local_registry.write, self._identity)
+        except OSError as exc:
+            log.warning("other nodes on this host will not see this one: %s", exc)
+        self._tasks.append(asyncio.create_task(self._join_network(), name="mDNS"))
+
+    def cluster(self) -> list[Peer]:
+        """The others, those of this host first, then by name."""
+        return sorted(self._peers.values(), key=lambda peer: (peer.relation != "local", peer.name, peer.id))
+
+    async def _watch_registry(self) -> None:
+        """A stat per second; the files are read when one came or went, and now and then for dead ones."""
+        stamp, read_at = -1, float("-inf")
+        while True:
+            now = await asyncio.to_thread(local_registry.stamp)
+            if now != stamp or time.monotonic() - read_at > RESCAN_SECONDS:
+                entries = await asyncio.to_thread(local_registry.read_all)
+                stamp, read_at = now, time.monotonic()
+                self._reconcile(entries)
+                self._drop_long_gone()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    def _reconcile(self, entries: list[RuntimeFile]) -> None:
+        """Follow each node that was named or stands in the registry, by the nonce that stands there, and no others."""
+        wanted: dict[str, str | None] = dict.fromkeys(self._static)
+        for entry in entries:
+            if entry.nonce != self._identity.nonce and _is_loopback_url(entry.endpoint):
+                wanted[_normal(entry.endpoint)] = entry.nonce
+        for endpoint, (follower, _) in list(self._followers.items()):
+            if endpoint not in wanted or follower.nonce != wanted[endpoint]:
+                self._unfollow(endpoint)
+        for endpoint, nonce in wanted.items():
+            if endpoint not in self._followers:
+                self._follow(endpoint, nonce)
+
+    def _follow(self, endpoint: str, nonce: str | None) -> None:
+        assert self._session is not None
+        follower = Follower(
+            self._session,
+            endpoint,
+            nonce,
+            on_peer=self._on_peer,
+            on_left=self._on_left,
+            on_samples=self._on_samples,
+            samples=self._events.client_watchers > 0,
+        )
+        task = asyncio.create_task(follower.run(), name=f"peer {endpoint}")
+        self._followers[endpoint] = follower, task
+
+    def _unfollow(self, endpoint: str) -> None:
+        follower, task = self._followers.pop(endpoint)
+        task.cancel()
+        follower.give_up()
+
+    def _on_peer(self, peer: Peer, at_once: bool) -> None:
+        if peer.id == self._identity.id:
+            return
+        self._peers[peer.id] = peer
+        if at_once:
+            self._publish(peer.id)
+        elif peer.id not in self._changed:
+            self._changed.add(peer.id)
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush, peer.id)
+
+    def _flush(self, peer_id: str) -> None:
+        if peer_id in self._changed:
+            self._publish(peer_id)
+
+    def _publish(self, peer_id: str) -> None:
+        """A copy: the peer changes while the event waits in somebody's queue."""
+        self._changed.discard(peer_id)
+        if peer := self._peers.get(peer_id):
+            snapshot = msgspec.structs.replace(peer, instances=list(peer.instances))
+            self._events.publish(Event(type="peer", at=time.time(), peer=snapshot))
+
+    def _on_left(self, peer: Peer) -> None:
+        self._changed.discard(peer.id)
+        if self._peers.pop(peer.id, None) is not None:
+            self._events.publish(Event(type="peer_removed", at=time.time(), peer_id=peer.id))
+
+    def _on_samples(self, event: Event) -> None:
+        self._events.publish(event)
+
+    def _on_watchers(self, _count: int) -> None:
+        """Peers ask one another for samples only on behalf of clients, else two of them would keep each other at it."""
+        wanted = self._events.client_watchers > 0
+        for follower, _ in self._followers.values():
+            follower.want_samples(wanted)
+
+    def _drop_long_gone(self) -> None:
+        for peer in list(self._peers.values()):
+            if peer.status == "gone" and time.time() - peer.seen_at > GONE_SECONDS:
+                self._on_left(peer)
+
+    async def _join_network(self) -> None:
+        """Announce and browse until cancelled; a host without network is asked again."""
+        await asyncio.sleep(MDNS_DELAY_SECONDS)
+        this = FoundNode(id=self._identity.id, name=self._identity.name, version=__version__, port=LAN_PORT)
+        while True:
+            try:
+                async with (
+                    Mdns(self._interfaces) as mdns,
+                    NodeBrowser(mdns, self._on_found, self._on_lost),
+                    Advertiser(mdns, this),
+                ):
+                    await asyncio.Event().wait()
+            except XinError as exc:
+                log.warning("%s (%s)", exc.message, exc.hint)
+            await asyncio.sleep(MDNS_RETRY_SECONDS)
+
+    def _on_found(self, found: FoundNode) -> None:
+        """What the network claims never touches a node that is known from this host."""
+        known = self._peers.get(found.id)
+        if found.id == self._identity.id or (known is not None and known.relation != "found"):
+            return
+        peer = Peer(
+            id=found.id,
+            name=found.name,
+            relation="found",
+            status="alive",
+            version=found.version,
+            addresses=list(found.addresses),
+            lan_port=found.port if found.lan_open else None,
+            seen_at=time.time(),
+        )
+        self._on_peer(peer, True)
+
+    def _on_lost(self, found: FoundNode) -> None:
+        known = self._peers.get(found.id)
+        if known is not None and known.relation == "found":
+            self._on_left(known)
+
+
+def loopback_endpoint(url: str) -> str:
+    """The base URL of a node on this host. Raises UsageError for any other."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        plain = not (parts.username or parts.query or parts.fragment or parts.path.strip("/"))
+        if parts.scheme == "http" and plain and parts.port and is_loopback(parts.hostname or ""):
+            return _normal(parts.geturl())
+    except ValueError:
+        pass
+    raise UsageError(
+        f"{url} is not a node on this machine", "give --peer as http://127.0.0.1:PORT; other machines are paired later"
+    )
+
+
+def _is_loopback_url(url: str) -> bool:
+    try:
+        return bool(loopback_endpoint(url))
+    except UsageError:
+        return False
+
+
+def _normal(url: str) -> str:
+    """One spelling for each endpoint."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = "127.0.0.1" if host.endswith("localhost") else f"[{host}]" if ":" in host else host
+    return f"http://{host}:{parts.port}"
