@@ -139,4 +139,4 @@ def _print(one: Figures) -> None:
         ("TTFT", f"p50 {one.ttft_p50_ms:.1f} ms, max {one.ttft_max_ms:.1f} ms"),
         ("inter-token", f"p50 {one.gap_p50_ms:.2f} ms, p95 {one.gap_p95_ms:.2f} ms, max {one.gap_max_ms:.1f} ms"),
     ]
-    output.console().print(output.table((one.model, ""), rows))
+    output.draw(output.table((one.model, ""), rows))

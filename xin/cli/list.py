@@ -45,7 +45,7 @@ def _print_instances(instances: list[Instance]) -> None:
         )
         for one in instances
     ]
-    output.console().print(output.table(headers, rows, right=("SIZE", "MEMORY")))
+    output.draw(output.table(headers, rows, right=("SIZE", "MEMORY")))
     for one in instances:
         if one.cause:
             output.say(f"{one.model_uid}: {one.cause}")
@@ -65,4 +65,4 @@ def _print_models(models: list[LocalModel]) -> None:
         )
         for one in models
     ]
-    output.console().print(output.table(headers, rows, right=("SIZE",)))
+    output.draw(output.table(headers, rows, right=("SIZE",)))

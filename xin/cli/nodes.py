@@ -31,7 +31,7 @@ def nodes(
         elif json:
             output.print_json(client.cluster().nodes)
         else:
-            output.console().print(_table(client.cluster()))
+            output.draw(_table(client.cluster()))
 
 
 def _watch(client: Client, *, json: bool) -> None:
@@ -39,7 +39,7 @@ def _watch(client: Client, *, json: bool) -> None:
         for event in client.events():
             if event.type in SHOWN_EVENTS:
                 cluster = client.cluster()
-                output.print_json_line(cluster.nodes) if json else output.console().print(_table(cluster), "")
+                output.print_json_line(cluster.nodes) if json else output.draw(_table(cluster))
         return
     from rich.live import Live
 

@@ -36,6 +36,18 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
 
 
+def draw(renderable: Any) -> None:
+    """On stdout; without trailing blanks where it is not a terminal."""
+    made = console()
+    if sys.stdout.isatty():
+        made.print(renderable)
+        return
+    with made.capture() as captured:
+        made.print(renderable)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.flush()
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> Any:
     """A rich Table without lines; `right` names columns of numbers. Cells are text, never markup."""
     from rich.table import Table

@@ -45,7 +45,7 @@ def run(
     endpoint: arguments.Endpoint = None,
     json: arguments.Json = False,
 ) -> None:
-    """Ask a model and stream its answer; launch it first if it does not run.
+    """Ask a model and stream its answer; launch it first if it does not run, until it is idle for some minutes.
 
     MODEL is also the uid of a running model. Text piped in is added to the prompt. Without a prompt, on a terminal,
     this is a conversation. Ctrl-C stops the answer.
@@ -86,7 +86,7 @@ def _ready(client: Client, name: str, request: LaunchRequest) -> Instance:
         for instance in client.instances():
             if instance.model_uid == name and instance.state == "ready":
                 return instance
-    return wait_until_ready(client, client.launch(request, wait=False))
+    return wait_until_ready(client, client.launch(request, wait=False, on_demand=True))
 
 
 def _answer(talk: Conversation, uid: str, prompt: str, *, json: bool = False) -> None:

@@ -47,9 +47,8 @@ def _print(lines: Iterator[tuple[str, Any]]) -> None:
     for name, value in lines:
         if value not in (None, "", "-"):
             grid.add_row(Text(name, style="dim"), Text(str(value)))
-    console = output.console()
-    console.print(grid)
-    console.print()
+    output.draw(grid)
+    print()
 
 
 def _model_lines(one: LocalModel) -> Iterator[tuple[str, Any]]:

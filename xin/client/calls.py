@@ -76,11 +76,14 @@ def local_models() -> Call[list[LocalModel]]:
     return _get("/api/models", list[LocalModel])
 
 
-def launch(request: LaunchRequest, *, wait: bool = True) -> Call[str]:
-    """Launch a model and give its uid; `wait` until it is ready, or has failed with the cause."""
+def launch(request: LaunchRequest, *, wait: bool = True, on_demand: bool = False) -> Call[str]:
+    """Launch a model and give its uid; `wait` until it is ready, or has failed with the cause.
+
+    `on_demand`: it may be unloaded when idle, and does not come back when the node starts again.
+    """
     fields = {key: value for key, value in msgspec.to_builtins(request).items() if value is not None}
     options = fields.pop("options")
-    return _launch({**options, **fields}, wait)
+    return _launch({**options, **fields}, wait, on_demand)
 
 
 def terminate(uid: str) -> Call[None]:
@@ -222,7 +225,7 @@ def handle_chat(
     /,
     prompt: str | Turns | None = None,
     system_prompt: str | Turns | None = None,
-    chat_history: Turns | None = None,
+    chat_history: Turns | Json | None = None,
     generate_config: Json | None = None,
     *,
     messages: Turns | None = None,
@@ -234,6 +237,8 @@ def handle_chat(
     `prompt` is the user's words, after which a system prompt (a string) or the earlier turns (a list) may stand, or
     the whole list of messages. None of these lists is changed: append the answer to your history yourself.
     """
+    if isinstance(chat_history, dict):  # 2023's ChatGLM handle: prompt, history, config
+        chat_history, generate_config = None, chat_history
     first = messages if messages is not None else prompt
     if first is None:
         raise BadRequest("chat needs a prompt", 'model.chat("What is the largest animal?")', param="prompt")
@@ -286,8 +291,9 @@ def _chunk(data: bytes) -> Json:
 _raise_event = event_reader(ChatCompletionChunk)
 
 
-def _launch(body: Json, wait: bool) -> Call[str]:
-    params = {} if wait else {"wait_ready": "false"}
+def _launch(body: Json, wait: bool, on_demand: bool = False) -> Call[str]:
+    given = {"wait_ready": "" if wait else "false", "on_demand": "true" if on_demand else ""}
+    params = {key: value for key, value in given.items() if value}
     request = Request("POST", "/v1/models", params, _encode(body), timeout=None)
     reply: LaunchReply = yield from exchange(request, reader(LaunchReply))
     return reply.model_uid

@@ -17,16 +17,15 @@ CONNECT_SECONDS = 5.0
 
 def base_url(endpoint: str) -> str:
     """`endpoint` without what copying it from a browser or an OpenAI client adds. Raises UsageError."""
-    text = endpoint.strip().rstrip("/").removesuffix("/v1")
-    if "://" not in text:
-        text = f"http://{text}"
+    text = endpoint.strip()
+    text = text if "://" in text else f"http://{text}"
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as exc:
         raise UsageError(f"{endpoint!r} is not an endpoint: {exc}", ENDPOINT_HINT) from exc
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or " " in text:
         raise UsageError(f"{endpoint!r} is not an endpoint", ENDPOINT_HINT)
-    return text
+    return text.rstrip("/").removesuffix("/v1")
 
 
 def settings(endpoint: str) -> dict[str, Any]:

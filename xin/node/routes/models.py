@@ -41,10 +41,14 @@ _HINTS = {
 
 
 async def launch(request: web.Request) -> web.Response:
-    """Replies when the model is ready, or with `wait_ready=false` at once."""
+    """Replies when the model is ready, or with `wait_ready=false` at once.
+
+    With `on_demand=true` it is as if a request had asked for the model: unloaded when idle, not brought back at a start.
+    """
     wait = flag(request, "wait_ready", default=True)
+    on_demand = flag(request, "on_demand")
     order = launch_request(await read_object(request))
-    instance = await request.app[MANAGER].launch(order, wait=wait)
+    instance = await request.app[MANAGER].launch(order, wait=wait, explicit=not on_demand)
     return json_response(LaunchReply(instance.model_uid))
 
 
