@@ -146,7 +146,6 @@ class InstanceRunner:
                 await asyncio.wait({task})
         if self._handle is not None:
             await self._handle.close(close_seconds)
-            self._budget.remove(self._handle)
         if self._publish_timer is not None:
             self._publish_timer.cancel()
         self.log.note("terminated")
@@ -189,7 +188,6 @@ class InstanceRunner:
         self._become_ready(handle.ready, time.monotonic() - started)
         ready_at = time.monotonic()
         cause = await asyncio.shield(handle.exited)
-        self._budget.remove(handle)
         self._deaths = 1 if time.monotonic() - ready_at >= HEALTHY_SECONDS else self._deaths + 1
         return cause
 
@@ -242,7 +240,6 @@ class InstanceRunner:
         seconds = min(FIRST_BACKOFF_SECONDS * 2 ** (self._deaths - 1), LONGEST_BACKOFF_SECONDS)
         log.warning("%s: %s; restarting in %.0f s", self.uid, cause.message, seconds)
         self.log.note(f"{cause.message}; restarting in {seconds:.0f} s", level="error")
-        self._settled.clear()
         self.keep_alive.close()
         self.instance.worker.pid, self.instance.worker.rss_bytes = None, 0
         self.instance.worker.restarts += 1
@@ -283,6 +280,13 @@ class InstanceRunner:
 
     def worker_idle(self, handle: WorkerHandle) -> None:
         self._budget.end(handle)
+
+    def worker_gone(self, handle: WorkerHandle) -> None:
+        """From now on requests wait for the restart."""
+        self._budget.remove(handle)
+        if self.state == "ready":
+            self._settled.clear()
+            self._change(state="loading", stage="restarting", progress=0.0)
 
     # -- telling others
 

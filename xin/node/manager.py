@@ -131,7 +131,7 @@ class Manager:
         Raises ModelNotFound, Busy, and what its load raises.
         """
         runner = self._find(model)
-        if runner is None or runner.state != "ready":
+        if runner is None or runner.state != "ready" or self._stopping:
             runner = await self._wake(model)
         keep_alive, instance = runner.keep_alive, runner.instance
         if keep_alive.held >= instance.n_parallel + self._config.max_waiting:

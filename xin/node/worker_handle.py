@@ -58,6 +58,9 @@ class WorkerListener(Protocol):
     def worker_idle(self, handle: WorkerHandle) -> None:
         """No request runs any more; called too when a busy worker ends."""
 
+    def worker_gone(self, handle: WorkerHandle) -> None:
+        """Its process has ended; `exited` tells the cause in a moment."""
+
 
 class GenerationStream:
     """One running generation, for one consumer: next_batch and cancel. The other methods are the handle's."""
@@ -349,6 +352,7 @@ class WorkerHandle:
         return bool(done)
 
     def _on_exit(self, exit_code: int) -> None:
+        self._listener.worker_gone(self)
         self._undertaker = asyncio.get_running_loop().create_task(self._bury(exit_code))
 
     async def _bury(self, exit_code: int) -> None:
