@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "worker"))
+from ties import assert_same_or_tied, tokens
 from worker_process import WorkerProcess
 
 from xin.worker.frames import (
@@ -78,13 +79,13 @@ def test_choices_of_one_request_have_their_own_index(worker: WorkerProcess) -> N
 
 
 def test_requests_run_together_without_cross_talk(worker: WorkerProcess) -> None:
-    texts = [f"Count from {i} upwards, in words, please." for i in range(6)]
-    solo = [worker.text(chat(10 + i, text, max_tokens=16)) for i, text in enumerate(texts)]
-    both = worker.collect(*(chat(20 + i, text, max_tokens=16) for i, text in enumerate(texts)))
-    assert len({*solo}) > 1
-    for i, text in enumerate(solo):
-        mine = "".join(delta.text for delta in both[(20 + i, 0)][0])
-        assert mine[:12] == text[:12]
+    texts = [f"Tell me about the number {i}, please." for i in range(6)]
+    solo = [worker.collect(chat(10 + i, text, max_tokens=16, logprobs=20)) for i, text in enumerate(texts)]
+    both = worker.collect(*(chat(20 + i, text, max_tokens=16, logprobs=20) for i, text in enumerate(texts)))
+    for i, text in enumerate(texts):
+        alone, together = solo[i][(10 + i, 0)][0], both[(20 + i, 0)][0]
+        assert tokens(together)
+        assert_same_or_tied(text, alone, together)
 
 
 def test_cancel_while_decoding_ends_the_request_at_once(worker: WorkerProcess) -> None:

@@ -40,12 +40,15 @@ from xin.worker.options import convert_options
 
 STATS_INTERVAL_S = 0.5
 SWITCH_INTERVAL_S = 0.0005  # the step thread must get the GIL back soon after each decode
+SPIN_COUNT = "300"  # OpenMP threads that spin for long starve every other process on the same cores
 log = logging.getLogger("xin.worker")
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     channel = Channel.standard()
     load = channel.read()
     if load is None:

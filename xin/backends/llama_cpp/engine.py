@@ -115,10 +115,10 @@ class LlamaCppEngine(Engine):
             vocabulary = self._model.vocabulary
             self._constraints = ConstraintFactory(
                 vocabulary.pieces,
-                eos_id=vocabulary.eos,
-                bos_id=vocabulary.bos,
+                eos_ids=sorted(vocabulary.end_ids),
+                bos_id=vocabulary.bos if vocabulary.bos >= 0 else None,
                 special_ids=vocabulary.control_ids,
-                tokenize=lambda text: vocabulary.tokenize(text, False, False),
+                tokenize=lambda data: vocabulary.tokenize(data, False, False),
             )
         return self._constraints.compile(constraint)
 

@@ -30,8 +30,8 @@ class Vocabulary:
     def pointer(self) -> Any:
         return self._vocab
 
-    def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        data = text.encode()
+    def tokenize(self, text: str | bytes, add_special: bool, parse_special: bool) -> list[int]:
+        data = text if isinstance(text, bytes) else text.encode()
         room = len(data) + 16
         buffer = (lib.llama_token * room)()
         count = lib.llama_tokenize(self._vocab, data, len(data), buffer, room, add_special, parse_special)
