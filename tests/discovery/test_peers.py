@@ -160,14 +160,13 @@ async def test_a_node_that_names_itself_is_not_its_own_peer():
 
 
 async def test_nodes_of_another_registry_are_found_by_mdns_but_not_followed(home):
-    async with small("a") as a:
-        async with child(home, "stranger", XIN_REGISTRY=str(home / "another user")) as (process, told):
-            await until(lambda: status(a, "stranger") == "alive", 20)
-            peer = next(one for one in a.peers.cluster() if one.id == told["id"])
-            assert (peer.relation, peer.node, peer.instances, peer.lan_port) == ("found", None, [], None)
-            process.stdin.write(b"stop\n")
-            await until(lambda: status(a, "stranger") is None, 20)
-            assert await process.wait() == 0
+    async with small("a") as a, child(home, "stranger", XIN_REGISTRY=str(home / "another user")) as (process, told):
+        await until(lambda: status(a, "stranger") == "alive", 20)
+        peer = next(one for one in a.peers.cluster() if one.id == told["id"])
+        assert (peer.relation, peer.node, peer.instances, peer.lan_port) == ("found", None, [], None)
+        process.stdin.write(b"stop\n")
+        await until(lambda: status(a, "stranger") is None, 20)
+        assert await process.wait() == 0
 
 
 @pytest.mark.parametrize(
