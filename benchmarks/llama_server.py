@@ -10,6 +10,13 @@ import xllamacpp
 
 def main() -> None:
     options = _options()
+    server = xllamacpp.Server(_params(options))
+    print(f"listening {server.listening_address}", flush=True)
+    sys.stdin.read()  # the benchmark closes stdin to end this process
+
+
+def _params(options: argparse.Namespace) -> xllamacpp.CommonParams:
+    """What `llama-server -c -b -ub -np -t -tb -ngl 0` would set; all else is its default (prompt cache on, f16 KV)."""
     params = xllamacpp.CommonParams()
     params.model.path = options.model
     params.hostnames = ["127.0.0.1"]
@@ -18,7 +25,6 @@ def main() -> None:
     params.n_batch = options.batch
     params.n_ubatch = options.ubatch
     params.n_parallel = options.parallel
-    params.kv_unified = bool(options.kv_unified)
     params.cont_batching = True
     params.cache_prompt = True
     params.cpuparams.n_threads = options.threads
@@ -26,23 +32,19 @@ def main() -> None:
     params.n_gpu_layers = 0
     params.fit_params = False
     params.ui = False
-    params.verbosity = options.verbosity
-    server = xllamacpp.Server(params)
-    print(f"listening {server.listening_address}", flush=True)
-    sys.stdin.read()  # the benchmark closes stdin to end this process
+    params.verbosity = 1
+    return params
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--context", type=int, default=8192)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--context", type=int, default=8192, help="tokens of all slots together")
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--ubatch", type=int, default=512)
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--kv-unified", type=int, choices=(0, 1), default=0)
-    parser.add_argument("--verbosity", type=int, default=1)
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""A streaming HTTP client that costs next to nothing while it measures: pieces are stamped on arrival, parsed afterwards."""
+"""A streaming HTTP client that costs next to nothing while it measures: bytes are stamped now and parsed later."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
+LONGEST_SECONDS = 600.0
 CHUNK_SIZE = re.compile(rb"(?:\A|\r\n)([0-9A-Fa-f]+)[^\r\n]*\r\n")
 
 
@@ -21,16 +23,15 @@ class StreamFailed(Exception):
 
 @dataclass(slots=True)
 class Reply:
-    """One finished stream. Times are `perf_counter` seconds; `arrivals` holds one time per event that carried text."""
+    """One stream. Times are `perf_counter` seconds; `arrivals` holds one time per event that carried text."""
 
     sent_at: float
-    arrivals: list[float]
-    text: str
-    completion_tokens: int
-    prompt_tokens: int
-    cached_tokens: int | None
-    finish_reason: str | None
-    extra: dict[str, Any] = field(default_factory=dict)
+    arrivals: list[float] = field(default_factory=list)
+    text: str = ""
+    completion_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    finish_reason: str | None = None
 
     @property
     def ttft(self) -> float:
@@ -43,22 +44,28 @@ class Reply:
     @property
     def gaps(self) -> list[float]:
         """Seconds between neighbouring tokens as a reader sees them."""
-        return [later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(self.arrivals)]
 
     @property
-    def step(self) -> float:
-        """Seconds per token after the first."""
-        return (self.arrivals[-1] - self.arrivals[0]) / (self.completion_tokens - 1)
+    def rate(self) -> float:
+        """Tokens per second after the first one; 0 when no second one came."""
+        seconds = self.arrivals[-1] - self.arrivals[0] if self.arrivals else 0.0
+        return (self.completion_tokens - 1) / seconds if seconds else 0.0
 
 
 @dataclass(slots=True)
 class Ask:
-    """One request: `body` is merged over the completion defaults; `delay` seconds pass before it is sent."""
+    """One request: `body` is merged over the completion defaults (None drops one); `delay`: seconds before it is sent.
+
+    `exact`: the peer must deliver max_tokens. `limit_seconds`: leave after so long with what has come.
+    """
 
     prompt: str
     max_tokens: int
     body: dict[str, Any] = field(default_factory=dict)
     delay: float = 0.0
+    exact: bool = True
+    limit_seconds: float | None = None
 
 
 async def stream_all(url: str, asks: Sequence[Ask]) -> list[Reply]:
@@ -80,7 +87,11 @@ async def _one(wire: _Wire, url: str, ask: Ask) -> Reply:
     if ask.delay:
         await asyncio.sleep(ask.delay)
     wire.send(request)
-    await wire.finished
+    try:
+        await asyncio.wait_for(wire.finished, ask.limit_seconds or LONGEST_SECONDS)
+    except TimeoutError as exc:
+        if ask.limit_seconds is None:
+            raise StreamFailed(f"a stream did not end within {LONGEST_SECONDS:.0f} s") from exc
     return _reply(wire, ask)
 
 
@@ -148,46 +159,36 @@ def _request(url: str, ask: Ask) -> bytes:
 def _reply(wire: _Wire, ask: Ask) -> Reply:
     raw = b"".join(wire.pieces)
     head, _, rest = raw.partition(b"\r\n\r\n")
-    status = head.split(b" ", 2)[1:2]
-    if status != [b"200"]:
+    if raw and head.split(b" ", 2)[1:2] != [b"200"]:
         raise StreamFailed(f"answered {raw[:600]!r}")
-    body, origin = _dechunk(rest, len(head) + 4) if b"chunked" in head.lower() else (rest, [(0, len(head) + 4)])
-    ends: list[int] = []
-    total = 0
-    for piece in wire.pieces:
-        total += len(piece)
-        ends.append(total)
-    arrivals: list[float] = []
+    start = len(head) + 4
+    body, origin = _dechunk(rest, start) if b"chunked" in head.lower() else (rest, [(0, start)])
+    ends = list(accumulate(len(piece) for piece in wire.pieces))
+    reply = Reply(sent_at=wire.sent_at)
     texts: list[str] = []
-    usage: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    finish = None
+    counted = None
     for event, end in _events(body):
         if "error" in event and "choices" not in event:
             raise StreamFailed(f"error event {event['error']}")
-        usage = event.get("usage") or usage
-        extra.update({name: event[name] for name in ("timings",) if name in event})
+        if usage := event.get("usage"):
+            counted = usage["completion_tokens"]
+            reply.prompt_tokens = usage["prompt_tokens"]
+            reply.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         for choice in event.get("choices") or ():
-            finish = choice.get("finish_reason") or finish
-            if text := choice.get("text") or (choice.get("delta") or {}).get("content"):
+            reply.finish_reason = choice.get("finish_reason") or reply.finish_reason
+            if text := choice.get("text"):
                 texts.append(text)
-                arrivals.append(wire.times[bisect_left(ends, _raw_offset(end, origin))])
-    reply = Reply(
-        sent_at=wire.sent_at,
-        arrivals=arrivals,
-        text="".join(texts),
-        completion_tokens=usage.get("completion_tokens", len(arrivals)),
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
-        finish_reason=finish,
-        extra=extra,
-    )
+                reply.arrivals.append(wire.times[bisect_left(ends, _raw_offset(end, origin))])
+    reply.text = "".join(texts)
+    reply.completion_tokens = len(reply.arrivals) if counted is None else counted
     _check(reply, ask)
     return reply
 
 
 def _check(reply: Reply, ask: Ask) -> None:
-    """Every token delivered: the count is the one asked for, and no more events are missing than split characters explain."""
+    """Every token delivered: as many as asked for, and about as many events (a character may take several tokens)."""
+    if not ask.exact or ask.limit_seconds is not None:
+        return
     if reply.completion_tokens != ask.max_tokens or reply.finish_reason != "length":
         raise StreamFailed(f"{reply.completion_tokens} of {ask.max_tokens} tokens, finish reason {reply.finish_reason}")
     if not reply.arrivals or len(reply.arrivals) < 0.5 * ask.max_tokens:
@@ -221,7 +222,8 @@ def _events(body: bytes) -> list[tuple[dict[str, Any], int]]:
     at = 0
     while (start := body.find(b"data:", at)) >= 0:
         end = body.find(b"\n", start)
-        end = len(body) if end < 0 else end
+        if end < 0:
+            break
         payload = body[start + 5 : end].strip()
         if payload and payload != b"[DONE]":
             events.append((json.loads(payload), end))

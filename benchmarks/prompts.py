@@ -1,14 +1,14 @@
-"""Prompts of a known length: plain numbered prose, distinct per seed, so that no cache can help where none is meant to."""
+"""Prompts of a known length: numbered prose, distinct per seed, so that no cache helps where none is meant to."""
 
 from __future__ import annotations
 
 import random
 
-WORDS = (
-    "river stone window morning garden letter engine market winter music harbour silver kitchen bridge forest "
-    "candle teacher mountain paper island summer doctor story village ocean lantern machine valley student clock "
-    "pocket thunder basket meadow hammer captain mirror orchard railway shadow blanket compass feather tunnel"
-).split()
+WORDS = """
+river stone window morning garden letter engine market winter music harbour silver kitchen bridge forest
+candle teacher mountain paper island summer doctor story village ocean lantern machine valley student clock
+pocket thunder basket meadow hammer captain mirror orchard railway shadow blanket compass feather tunnel
+""".split()  # noqa: SIM905  a list of these would take 44 lines
 
 
 def prose(words: int, seed: int) -> str:

@@ -1,0 +1,41 @@
+"""What else ran while we measured: a figure made on a busy machine must say so."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from types import TracebackType
+
+import psutil
+
+
+class Noise:
+    """`with Noise() as noise: …`; afterwards `noise.cores` is how many cores' worth of time others took."""
+
+    cores = 0.0
+
+    def __enter__(self) -> Noise:
+        self._began = time.perf_counter()
+        self._all, self._ours = _all_seconds(), _our_seconds()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        others = _all_seconds() - self._all - (_our_seconds() - self._ours)
+        self.cores = max(0.0, others / (time.perf_counter() - self._began))
+
+
+def _all_seconds() -> float:
+    """Busy and stolen seconds of all cores since boot."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+
+
+def _our_seconds() -> float:
+    """Of this process and everything below it."""
+    total = 0.0
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total

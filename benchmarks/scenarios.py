@@ -1,0 +1,269 @@
+"""What is run: each scenario measures every peer in turn, round by round, and notes plain figures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+from load import Ask, Reply, stream_all, stream_one
+from noise import Noise
+from peers import LlamaCppPython, LlamaServer, Peer, RawLoop, Shape, Xin
+from prompts import prose
+
+PROMPT_WORDS = 44  # about 60 tokens
+PREFIX_WORDS = 796  # about 1,000 tokens
+LONG_WORDS = 995  # about 1,250 tokens
+SETTLE_SECONDS = 0.1
+Figures = dict[str, float]
+Measure = Callable[[Peer, int], Awaitable[Figures]]
+
+
+@dataclass(slots=True)
+class Bench:
+    """Settings, and what was noted: `samples[scenario][peer][round]` is the figures of one measurement."""
+
+    model: Path
+    workdir: Path
+    rounds: int
+    slow_rounds: int
+    tokens: int
+    threads: int
+    python: str
+    peers: Sequence[str]
+    say: Callable[[str], None] = print
+    samples: dict[str, dict[str, list[Figures]]] = field(default_factory=dict)
+    commands: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def shape(self, parallel: int, context: int) -> Shape:
+        return Shape(self.model, parallel, context, threads=self.threads)
+
+    def make(self, *kinds: type[Peer]) -> list[Peer]:
+        return [
+            kind(self.workdir, self.python) if kind is Xin else kind(self.workdir)
+            for kind in kinds
+            if kind.name in self.peers
+        ]
+
+    async def run(self, scenario: str, peers: Sequence[Peer], measure: Measure) -> None:
+        """Interleaved rounds; the order turns by one each round. llama_cpp.server takes part in the first few."""
+        self.commands[scenario] = {peer.name: peer.describe() for peer in peers}
+        notes = self.samples.setdefault(scenario, {})
+        for number in range(self.rounds):
+            turn = number % len(peers)
+            for peer in [*peers[turn:], *peers[:turn]]:
+                if isinstance(peer, LlamaCppPython) and number >= self.slow_rounds:
+                    continue
+                await asyncio.sleep(SETTLE_SECONDS)
+                with Noise() as noise:
+                    figures = await measure(peer, number)
+                figures["other_cores"] = noise.cores
+                notes.setdefault(peer.name, []).append(figures)
+                shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+                self.say(f"{scenario} [{number + 1}/{self.rounds}] {peer.name}: {shown}")
+
+
+async def fresh(bench: Bench, streams: int) -> None:
+    """`streams` distinct prompts arrive together; nothing is cached."""
+
+    async def measure(peer: Peer, number: int) -> Figures:
+        prompts = [prose(PROMPT_WORDS, _seed(streams, number, index)) for index in range(streams)]
+        if isinstance(peer, RawLoop):
+            return _raw_figures((await peer.generate(prompts, bench.tokens))["times"], streams)
+        return await _load_figures(peer, [_ask(peer, prompt, bench.tokens) for prompt in prompts])
+
+    kinds = (RawLoop, LlamaServer, LlamaCppPython, Xin)
+    async with _up(bench.make(*kinds), bench.shape(streams, 1024)) as peers:
+        await bench.run(f"fresh {streams}", peers, measure)
+
+
+async def shared(bench: Bench) -> None:
+    """Eight streams with one new 1,000-token prefix arrive together, after one stream with such a prefix alone."""
+
+    async def measure(peer: Peer, number: int) -> Figures:
+        alone = await stream_one(peer.url, _ask(peer, _branch(_seed(20, number), 0), 8))
+        prefix = _seed(21, number)
+        figures = await _load_figures(peer, [_ask(peer, _branch(prefix, index), bench.tokens) for index in range(8)])
+        return {"ttft_one": alone.ttft, "worst_over_one": figures["ttft_worst"] / alone.ttft, **figures}
+
+    async with _up(bench.make(LlamaServer, Xin), bench.shape(8, 1536)) as peers:
+        await bench.run("shared prefix", peers, measure)
+
+
+async def follow_up(bench: Bench) -> None:
+    """The next turn of a conversation, at once and after another conversation used the only slot."""
+    suffix = "\n" + prose(PROMPT_WORDS, 31)
+
+    async def measure(peer: Peer, number: int) -> Figures:
+        history = prose(240, _seed(30, number))
+        if isinstance(peer, RawLoop):
+            text = history + prose(24, _seed(33, number))
+            took = await peer.follow_up(text, suffix, 3)
+            return {"ttft": took["prefill"] + took["steps"], "prefill": took["prefill"], "tokens": took["new_tokens"]}
+        history += (await stream_one(peer.url, _ask(peer, history, 32))).text
+        at_once = await stream_one(peer.url, _ask(peer, history + suffix, 4))
+        history += suffix + at_once.text
+        await stream_one(peer.url, _ask(peer, prose(240, _seed(32, number)), 32))
+        later = await stream_one(peer.url, _ask(peer, history + suffix, 4))
+        return {"ttft": at_once.ttft, "ttft_after_other": later.ttft, "tokens": _uncached(at_once)}
+
+    async with _up(bench.make(RawLoop, LlamaServer, Xin), bench.shape(1, 2048)) as peers:
+        await bench.run("follow-up", peers, measure)
+
+
+async def long_prompt(bench: Bench) -> None:
+    """A 1,250-token prompt arrives while three streams run."""
+
+    async def measure(peer: Peer, number: int) -> Figures:
+        alone = await stream_one(peer.url, _ask(peer, prose(LONG_WORDS, _seed(40, number)), 4))
+        asks = [_ask(peer, prose(PROMPT_WORDS, _seed(41, number, index)), 192) for index in range(3)]
+        late = _ask(peer, prose(LONG_WORDS, _seed(42, number)), 4)
+        *running, long = await stream_all(peer.url, [*asks, replace(late, delay=2.0)])
+        gaps = [gap for reply in running for gap in _gaps_within(reply, long.sent_at, long.arrivals[0])]
+        return {
+            "worst_gap": max(gaps),
+            "ttft_alone": alone.ttft,
+            "ttft_beside": long.ttft,
+            "beside_over_alone": long.ttft / alone.ttft,
+            "running_to_the_end": sum(reply.ended_at > long.arrivals[0] for reply in running),
+        }
+
+    async with _up(bench.make(LlamaServer, Xin), bench.shape(4, 1536)) as peers:
+        await bench.run("long prompt", peers, measure)
+
+
+async def two_models(bench: Bench) -> None:
+    """One stream on each of two models, against the same stream on one; a copy of the file is the other model."""
+    other = bench.workdir / "other.gguf"
+    await asyncio.to_thread(other.write_bytes, bench.model.read_bytes())
+    shape = bench.shape(1, 1024)
+    seconds = 20.0
+
+    async def pair(peer: Peer) -> tuple[Peer, Peer]:
+        if isinstance(peer, Xin):
+            await peer.launch("other", replace(shape, model=other))
+            return peer, peer
+        twin = type(peer)(bench.workdir)
+        await stack.enter_async_context(twin.running(replace(shape, model=other)))
+        return peer, twin
+
+    async def measure(peer: Peer, number: int) -> Figures:
+        prompts = [prose(PROMPT_WORDS, _seed(50, number, index)) for index in range(3)]
+        if isinstance(peer, RawLoop):
+            times = (await peer.generate(prompts[:1], bench.tokens))["times"]
+            return {"alone": (len(times) - 1) / (times[-1] - times[0])}
+        first, second = pairs[peer.name]
+        asks = [replace(_ask(peer, prompt, bench.tokens), limit_seconds=seconds) for prompt in prompts]
+        if isinstance(peer, Xin):
+            asks[2].body["model"] = "other"
+        alone = await stream_one(first.url, asks[0])
+        one, two = await asyncio.gather(stream_one(first.url, asks[1]), stream_one(second.url, asks[2]))
+        both = one.rate + two.rate
+        return {"alone": alone.rate, "one": one.rate, "two": two.rate, "sum_over_alone": both / alone.rate}
+
+    async with contextlib.AsyncExitStack() as stack:
+        peers = bench.make(RawLoop, LlamaServer, LlamaCppPython, Xin)
+        peers = await stack.enter_async_context(_up(peers, shape))
+        pairs = {peer.name: await pair(peer) for peer in peers if not isinstance(peer, RawLoop)}
+        await bench.run("two models", peers, measure)
+
+
+SCENARIOS: dict[str, Callable[[Bench], Awaitable[None]]] = {
+    "fresh-1": lambda bench: fresh(bench, 1),
+    "fresh-4": lambda bench: fresh(bench, 4),
+    "fresh-8": lambda bench: fresh(bench, 8),
+    "fresh-16": lambda bench: fresh(bench, 16),
+    "shared": shared,
+    "follow-up": follow_up,
+    "long": long_prompt,
+    "two-models": two_models,
+}
+
+
+@contextlib.asynccontextmanager
+async def _up(peers: Sequence[Peer], shape: Shape) -> AsyncIterator[list[Peer]]:
+    """All started, and each warmed by one short request."""
+    async with contextlib.AsyncExitStack() as stack:
+        for peer in peers:
+            await stack.enter_async_context(peer.running(shape))
+            if isinstance(peer, RawLoop):
+                await peer.generate(["Hello"], 4)
+            else:
+                await stream_one(peer.url, _ask(peer, "Hello", 4))
+        yield list(peers)
+
+
+async def _load_figures(peer: Peer, asks: Sequence[Ask]) -> Figures:
+    node = psutil.Process(peer.node_pid) if isinstance(peer, Xin) else None
+    before = node.cpu_times() if node else None
+    replies = await stream_all(peer.url, asks)
+    figures = _figures(replies)
+    if node and before:
+        after = node.cpu_times()
+        spent = after.user + after.system - before.user - before.system
+        figures["node_cpu_ms_per_token"] = 1e3 * spent / sum(reply.completion_tokens for reply in replies)
+    return figures
+
+
+def _figures(replies: Sequence[Reply]) -> Figures:
+    """Aggregate tokens/s from the first request to the last token, TTFT over the streams, gaps over all tokens."""
+    began = min(reply.sent_at for reply in replies)
+    tokens = sum(reply.completion_tokens for reply in replies)
+    ttfts = [reply.ttft for reply in replies]
+    return {
+        "tokens_per_second": tokens / (max(reply.ended_at for reply in replies) - began),
+        "ttft_median": statistics.median(ttfts),
+        "ttft_worst": max(ttfts),
+        **_gap_figures([gap for reply in replies for gap in reply.gaps]),
+        "tokens": tokens,
+    }
+
+
+def _raw_figures(times: list[float], streams: int) -> Figures:
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    return {
+        "tokens_per_second": streams * len(times) / times[-1],
+        "ttft_median": times[0],
+        "ttft_worst": times[0],
+        **_gap_figures(gaps),
+        "tokens": streams * len(times),
+    }
+
+
+def _gap_figures(gaps: list[float]) -> Figures:
+    ordered = sorted(gaps) or [0.0]
+    return {
+        "gap_p50": statistics.median(ordered),
+        "gap_p95": ordered[int(0.95 * (len(ordered) - 1))],
+        "gap_worst": ordered[-1],
+    }
+
+
+def _gaps_within(reply: Reply, start: float, end: float) -> list[float]:
+    return [later - earlier for earlier, later in pairwise(reply.arrivals) if later > start and earlier < end]
+
+
+def _ask(peer: Peer, prompt: str, tokens: int) -> Ask:
+    return Ask(prompt, tokens, dict(peer.body), exact=peer.exact)
+
+
+def _branch(prefix_seed: int, index: int) -> str:
+    return f"{prose(PREFIX_WORDS, prefix_seed)}\nQuestion {index}: {prose(12, index)}"
+
+
+def _uncached(reply: Reply) -> float:
+    return reply.prompt_tokens - (reply.cached_tokens or 0)
+
+
+def _seed(*parts: int) -> int:
+    """One number for a scenario, a round and a stream."""
+    value = 0
+    for part in parts:
+        value = value * 1000 + part
+    return value * 1000 + len(parts)
