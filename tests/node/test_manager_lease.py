@@ -114,3 +114,17 @@ async def test_stop_does_not_wait_longer_than_it_was_told():
             assert time.monotonic() - began < 3
         with pytest.raises(Busy):
             await loading
+
+
+async def test_a_second_stop_kills():
+    async with managed() as manager:
+        await manager.launch(echo(stall_after=0))
+        async with manager.lease("echo") as lease:
+            await lease.handle.generate(Generate(0, prompt="word"))
+            first = asyncio.create_task(manager.stop(30))
+            await asyncio.sleep(0.1)
+            first.cancel()
+            began = time.monotonic()
+            await manager.stop(0)
+            assert time.monotonic() - began < 1
+            assert not alive(lease.handle.pid)

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class InstanceLog:
         """The last `n` lines, oldest first."""
         return list(self._ring)[-n:] if n > 0 else []
 
-    async def follow(self, tail: int = 0) -> AsyncIterator[LogLine]:
+    async def follow(self, tail: int = 0) -> AsyncGenerator[LogLine, None]:
         """The last `tail` lines, then new ones as they come, until the instance is gone."""
         follower = _Follower(self.tail(tail))
         self._followers.add(follower)

@@ -153,6 +153,11 @@ class InstanceRunner:
         self._events.publish(Event(type="instance_removed", at=time.time(), model_uid=self.uid))
         self.gone.set()
 
+    def kill(self) -> None:
+        """End the worker now; stop() still has to follow, or is under way."""
+        if self._handle is not None:
+            self._handle.kill()
+
     async def discard(self) -> None:
         """Drop a failed one without a word: another has its uid already."""
         self.keep_alive.close()

@@ -69,18 +69,22 @@ class Manager:
             await self._restore(uid, desired)
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no more, wait for what runs, then end all workers. The desired state stays."""
-        self._stopping = True
-        self._events.publish(Event(type="stopping", at=time.time()))
+        """Take no more, wait for what runs, then end all workers. The desired state stays. A second call kills."""
         busy = Busy("this node is stopping", "ask another node, or try again when it is back")
-        unready = [runner for runner in self._runners.values() if runner.state != "ready"]
-        await asyncio.gather(*(runner.stop(busy, STOP_CLOSE_SECONDS) for runner in unready))
-        await self._drain(drain_seconds)
-        await asyncio.gather(*(runner.stop(busy, STOP_CLOSE_SECONDS) for runner in self._runners.values()))
+        if self._stopping:
+            for runner in self._runners.values():
+                runner.kill()
+        else:
+            self._stopping = True
+            self._events.publish(Event(type="stopping", at=time.time()))
+            await self._stop_all([runner for runner in self._runners.values() if runner.state != "ready"], busy)
+            await self._drain(drain_seconds)
+        await self._stop_all([*self._runners.values()], busy)
         self._runners.clear()
-        for task in self._tasks:
+        tasks = [*self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._desired.settle()
         self._budget.close()
         log.info("all models have ended")
@@ -328,6 +332,9 @@ class Manager:
             del self._runners[runner.uid]
         log.info("%s is terminated", runner.uid)
         await self._desired.remove(runner.uid)
+
+    async def _stop_all(self, runners: list[InstanceRunner], error: XinError) -> None:
+        await asyncio.gather(*(self._own(runner.stop(error, STOP_CLOSE_SECONDS)) for runner in runners))
 
     async def _drain(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
