@@ -7,16 +7,31 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from xin.worker.frames import Accepted, Delta, Deltas, Done, Failed, Frame, Generate, Load, Ready, Up
-from xin.worker.frames import decode_up, encode, frame_length
+from xin.worker.frames import (
+    Accepted,
+    Delta,
+    Deltas,
+    Done,
+    Failed,
+    Frame,
+    Generate,
+    Load,
+    Ready,
+    Up,
+    decode_up,
+    encode,
+    frame_length,
+)
 
 
 class WorkerProcess:
-    def __init__(self, engine: str, weights: list[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, engine: str, weights: list[str] | None = None, *, chat_sibling: str | None = None, **options: Any
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "xin.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self.send(Load(engine=engine, weights=weights or [], options=options, model_name="test"))
+        self.send(Load(engine, weights or [], options, "test", chat_sibling=chat_sibling))
 
     def send(self, *frames: Frame) -> None:
         assert self.process.stdin is not None

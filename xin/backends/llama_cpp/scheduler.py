@@ -269,7 +269,11 @@ class Scheduler:
                 row += sequence.fed - 1
                 if sequence.pending:
                     continue
-            outputs.append(self._advance(sequence, rows[row]))
+            try:
+                outputs.append(self._advance(sequence, rows[row]))
+            except XinError as exc:  # a constraint that cannot go on ends its own request only
+                outputs.append(Output(sequence.request.id, sequence.index, error=exc))
+                self.cancel(sequence.request.id, None)
         return outputs
 
     def _advance(self, sequence: Sequence, row: Any) -> Output:
