@@ -14,6 +14,7 @@ import pytest
 def xin_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "xin-home"
     monkeypatch.setenv("XIN_HOME", str(home))
+    monkeypatch.setenv("XIN_REGISTRY", str(tmp_path / "registry"))
     monkeypatch.delenv("XIN_ENDPOINT", raising=False)
     return home
 
