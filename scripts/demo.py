@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -13,17 +14,17 @@ from pathlib import Path
 
 XIN = [sys.executable, "-m", "xin"]
 MODEL = "smollm2"
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the capital of France, and what is it known for?"
+OPTIONS = ["--temperature", "0", "--max-tokens", "200"]
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="xin-demo-") as home:
         environment = {**os.environ, "XIN_HOME": home}
         with node(environment) as endpoint:
-            print(f'$ xin run {MODEL} "{QUESTION}"', flush=True)
-            return subprocess.run(
-                [*XIN, "run", "-e", endpoint, MODEL, QUESTION], env=environment, check=False
-            ).returncode
+            command = ["run", MODEL, QUESTION, *OPTIONS]
+            print(f"$ xin {shlex.join(command)}", flush=True)
+            return subprocess.run([*XIN, *command, "-e", endpoint], env=environment, check=False).returncode
 
 
 @contextmanager
