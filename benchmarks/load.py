@@ -134,7 +134,7 @@ class _Wire(asyncio.Protocol):
 
 async def _connect(url: str) -> _Wire:
     parts = urlsplit(url)
-    _, wire = await asyncio.get_running_loop().create_connection(_Wire, parts.hostname, parts.port)
+    _, wire = await asyncio.get_running_loop().create_connection(_Wire, parts.hostname or "", parts.port or 80)
     return wire
 
 

@@ -83,7 +83,8 @@ class Process:
     async def call(self, request: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
         assert self._child is not None and self._child.stdin is not None
         self._child.stdin.write(json.dumps(request).encode() + b"\n")
-        return json.loads(await self.read_line(timeout))
+        answer: dict[str, Any] = json.loads(await self.read_line(timeout))
+        return answer
 
     async def stop(self) -> None:
         if self._child is None or self._child.returncode is not None:

@@ -116,8 +116,8 @@ def main() -> None:
     print(json.dumps({"system": lib.llama_print_system_info().decode()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        call = {"generate": loop.generate, "follow_up": loop.follow_up}[request.pop("call")]
-        print(json.dumps(call(**request)), flush=True)
+        answer = loop.follow_up if request.pop("call") == "follow_up" else loop.generate
+        print(json.dumps(answer(**request)), flush=True)
 
 
 def _options() -> argparse.Namespace:
