@@ -178,6 +178,7 @@ class ForeignServer(Unreachable):
 class UsageError(XinError):
     code = "usage"
     status = 400
+    type = "invalid_request_error"
     exit_code = EXIT_USAGE
 
 

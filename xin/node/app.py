@@ -19,7 +19,7 @@ from xin.node.errors_middleware import add_headers, errors_to_bodies
 from xin.node.events import EventHub
 from xin.node.guard import MergedSlashes, make_guard
 from xin.node.identity import Identity, identify
-from xin.node.keys import BODY_LIMIT, CONFIG, DESCRIPTION, EVENTS, IDENTITY, MANAGER, PEERS, SAMPLER, STOP
+from xin.node.keys import BODY_LIMIT, CONFIG, DESCRIPTION, EVENTS, FORCE, IDENTITY, MANAGER, PEERS, SAMPLER, STOP
 from xin.node.listener import open_listener
 from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
@@ -40,6 +40,7 @@ def make_app(config: Config, identity: Identity | None = None) -> web.Applicatio
     app[CONFIG] = node
     app[IDENTITY] = identity
     app[STOP] = asyncio.Event()
+    app[FORCE] = asyncio.Event()
     events = app[EVENTS] = EventHub()
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=events)
     sampler = app[SAMPLER] = Sampler(events, manager.workers)
@@ -47,6 +48,7 @@ def make_app(config: Config, identity: Identity | None = None) -> web.Applicatio
     app[PEERS] = Peers(node, identity, events)
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _peering])
+    app.on_shutdown.append(_drain)
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
     return app
@@ -59,8 +61,7 @@ async def _sampling(app: web.Application) -> AsyncIterator[None]:
 
 async def _managing(app: web.Application) -> AsyncIterator[None]:
     await app[MANAGER].start()
-    yield
-    await app[MANAGER].stop(0.0)
+    yield  # _drain ends it, while its answers can still be sent
 
 
 async def _peering(app: web.Application) -> AsyncIterator[None]:
@@ -94,7 +95,7 @@ async def serve(config: Config) -> int:
         return EXIT_FAILURE
     _allow_many_connections()
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLEANUP_SECONDS)
-    signals = _Signals(app[STOP])
+    signals = _Signals(app[STOP], app[FORCE])
     await runner.setup()
     try:
         site = web.SockSite(runner, listener)
@@ -103,38 +104,38 @@ async def serve(config: Config) -> int:
         await app[PEERS].announce()
         print(f"xin node {identity.name} ready on {identity.endpoint}", flush=True)
         await app[STOP].wait()
-        await site.stop()
-        await _drain(app, config.node.drain_seconds, signals.force)
     finally:
         runtime_file.remove(identity)
-        app[EVENTS].close()
         await runner.cleanup()
         signals.close()
     _say("stopped")
-    return 1 if signals.force.is_set() else 0
+    return 1 if app[FORCE].is_set() else 0
 
 
-async def _drain(app: web.Application, seconds: float, force: asyncio.Event) -> None:
-    """Let running requests end, for at most `seconds`, then end the workers; at once when forced."""
+async def _drain(app: web.Application) -> None:
+    """Between the last new connection and the end of the others: let running requests end, then end the workers."""
+    seconds = app[CONFIG].drain_seconds
     running = sum(instance.stats.running for instance in app[MANAGER].instances())
     if running:
         _say(f"stopping: {running} requests are running; waiting up to {seconds:g} s (Ctrl-C again ends them)")
     drained = asyncio.create_task(app[MANAGER].stop(seconds), name="drain")
-    forced = asyncio.create_task(force.wait(), name="force")
+    forced = asyncio.create_task(app[FORCE].wait(), name="force")
     await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)
     forced.cancel()
     if not drained.done():
         _say("stopping at once")
         drained.cancel()
+        await app[MANAGER].stop(0.0)
     await asyncio.gather(drained, forced, return_exceptions=True)
+    app[EVENTS].close()
 
 
 class _Signals:
     """The first SIGTERM or SIGINT asks for a stop, the second forces it."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
+    def __init__(self, stop: asyncio.Event, force: asyncio.Event) -> None:
         self.stop = stop
-        self.force = asyncio.Event()
+        self.force = force
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)

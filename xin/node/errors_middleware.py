@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from xin import __version__
 from xin.errors import InternalError, MethodNotAllowed, NotFound, TooLarge, XinError, from_code
 from xin.node.keys import BODY_LIMIT
 
@@ -41,6 +42,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """`on_response_prepare`: every response names its request."""
     response.headers[REQUEST_ID] = request.get(REQUEST_ID, "")
     response.headers["x-content-type-options"] = "nosniff"
+    response.headers["Server"] = f"xin/{__version__}"
 
 
 def internal(request: web.Request) -> InternalError:

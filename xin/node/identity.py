@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from xin import paths
 from xin.config import NodeConfig
 
+log = logging.getLogger("xin.node")
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -43,9 +45,12 @@ def _kept_id(port: int) -> str:
     fresh = secrets.token_hex(8)
     if port == 0:
         return fresh
-    file = paths.private(paths.state_dir()) / f"node-{port}.id"
-    kept = file.read_text(encoding="ascii", errors="replace").strip() if file.exists() else ""
-    if _ID.fullmatch(kept):
-        return kept
-    file.write_text(fresh, encoding="ascii")
+    try:
+        file = paths.private(paths.state_dir()) / f"node-{port}.id"
+        kept = file.read_text(encoding="ascii", errors="replace").strip() if file.exists() else ""
+        if _ID.fullmatch(kept):
+            return kept
+        file.write_text(fresh, encoding="ascii")
+    except OSError as exc:
+        log.warning("this node's id will not survive a restart: %s", exc)
     return fresh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import msgspec
 
 from xin import paths
 from xin.node.identity import Identity
+
+
+log = logging.getLogger("xin.node")
 
 
 class RuntimeFile(msgspec.Struct):
@@ -24,19 +28,12 @@ def path_of(port: int) -> Path:
     return paths.runtime_dir() / f"node-{port}.json"
 
 
-def write(identity: Identity) -> Path:
-    """Write the file of this node, whole or not at all."""
-    paths.private(paths.runtime_dir())
-    content = RuntimeFile(
-        identity.id, identity.pid, identity.port, identity.endpoint, identity.nonce, identity.started_at
-    )
-    file = path_of(identity.port)
-    draft = file.with_suffix(f".{identity.pid}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as out:
-        out.write(msgspec.json.encode(content))
-    draft.replace(file)
-    return file
+def write(identity: Identity) -> None:
+    """Write the file of this node, whole or not at all; a full disk costs only the file."""
+    try:
+        _write(identity)
+    except OSError as exc:
+        log.warning("cannot write %s: %s", path_of(identity.port), exc.strerror)
 
 
 def read(file: Path) -> RuntimeFile | None:
@@ -53,3 +50,16 @@ def remove(identity: Identity) -> None:
     found = read(file)
     if found is not None and found.nonce == identity.nonce:
         file.unlink(missing_ok=True)
+
+
+def _write(identity: Identity) -> None:
+    paths.private(paths.runtime_dir())
+    content = RuntimeFile(
+        identity.id, identity.pid, identity.port, identity.endpoint, identity.nonce, identity.started_at
+    )
+    file = path_of(identity.port)
+    draft = file.with_suffix(f".{identity.pid}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        out.write(msgspec.json.encode(content))
+    draft.replace(file)

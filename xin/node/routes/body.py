@@ -61,7 +61,7 @@ def invalid(exc: msgspec.ValidationError) -> BadRequest:
     """msgspec's complaint as ours: `temperature: expected float <= 2.0`, param `temperature`."""
     text = str(exc)
     match = _PATH.search(text)
-    param = match["path"].lstrip(".") if match else None
+    param = match["path"].lstrip(".").replace("[...]", "") if match else None
     reason = _PATH.sub("", text).replace("`", "")
     missing = re.search(r"missing required field (\w+)", reason)
     if missing:
