@@ -26,7 +26,12 @@ class NodeProcess:
         """Run a command against this node, away from any terminal."""
         given: dict[str, object] = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
         return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            [*XIN, *arguments], env={**self.environ, **environ}, capture_output=True, text=True, timeout=timeout, **given
+            [*XIN, *arguments],
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **given,
         )
 
 

@@ -24,6 +24,7 @@ completion = model.chat(
 """
 
 
+@pytest.mark.timeout(600)  # the real model may use all of its 1024 tokens
 @pytest.mark.parametrize("model", ["echo", "smollm2"])
 def test_the_snippet_runs_and_counts_its_tokens(node: NodeProcess, model: str) -> None:
     names: dict[str, Any] = {}

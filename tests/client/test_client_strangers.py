@@ -50,9 +50,7 @@ def server(pages: dict[str, str]) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize(
-    ("pages", "name"), [(XINFERENCE, "Xinference 4.1.0"), (OLLAMA, "Ollama"), ({}, "stranger/1")]
-)
+@pytest.mark.parametrize(("pages", "name"), [(XINFERENCE, "Xinference 4.1.0"), (OLLAMA, "Ollama"), ({}, "stranger/1")])
 def test_a_foreign_server_is_named(pages: dict[str, str], name: str) -> None:
     with server(pages) as endpoint, Client(endpoint) as client:
         with pytest.raises(ForeignServer, match=name) as caught:
