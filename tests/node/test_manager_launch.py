@@ -202,3 +202,12 @@ async def test_the_log_has_what_the_worker_and_the_node_say(manager, xin_home):
     assert ("worker", "error", "ERROR xin.worker: load failed: bad weights") in lines
     await manager.terminate("echo")
     assert "bad weights" in (xin_home / "state/log/instances-0/echo.log").read_text()
+
+
+@pytest.mark.parametrize("delay", [0, 0.003, 0.01, 0.03, 0.1])
+async def test_a_launch_may_be_ended_at_any_moment(manager, delay):
+    await manager.launch(echo(load_seconds=0.1), wait=False)
+    await asyncio.sleep(delay)
+    await manager.terminate("echo")
+    assert manager.instances() == []
+    assert (await manager.launch(echo())).state == "ready"

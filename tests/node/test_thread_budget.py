@@ -64,6 +64,7 @@ async def test_a_limit_leaves_the_rest_to_others():
     budget.begin(large)
     budget.begin(small, 2)
     assert (small.threads, large.threads) == (2, 6)
+    assert budget.initial() == 3  # one more loads beside them
     budget.remove(small)
     assert large.threads == 8
 

@@ -57,8 +57,8 @@ class ThreadBudget:
         self._resting: dict[Threaded, asyncio.TimerHandle] = {}
 
     def initial(self, limit: int | None = None) -> int:
-        """What a new worker starts with; `limit` is its launch's own."""
-        return self.total if limit is None else min(limit, self.total)
+        """What a new worker loads with: its share beside those that run now. `limit` is its launch's own."""
+        return shares(self.total, [*self._busy.values(), self.total if limit is None else limit])[-1]
 
     def begin(self, worker: Threaded, limit: int | None = None) -> None:
         """It is about to run something: divide again at once, others first, so that the sum is never exceeded."""
