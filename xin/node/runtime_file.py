@@ -11,7 +11,6 @@ import msgspec
 from xin import paths
 from xin.node.identity import Identity
 
-
 log = logging.getLogger("xin.node")
 
 

@@ -43,7 +43,7 @@ _HINTS = {
 async def launch(request: web.Request) -> web.Response:
     """Replies when the model is ready, or with `wait_ready=false` at once.
 
-    With `on_demand=true` it is as if a request had asked for the model: unloaded when idle, not brought back at a start.
+    With `on_demand=true` as if a request had asked for the model: unloaded when idle, not brought back at a start.
     """
     wait = flag(request, "wait_ready", default=True)
     on_demand = flag(request, "on_demand")
