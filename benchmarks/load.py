@@ -8,7 +8,7 @@ import re
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,6 +80,24 @@ async def stream_all(url: str, asks: Sequence[Ask]) -> list[Reply]:
 
 async def stream_one(url: str, ask: Ask) -> Reply:
     return (await stream_all(url, [ask]))[0]
+
+
+async def stream_beside(url: str, running: Sequence[Ask], late: Ask) -> tuple[list[Reply], Reply]:
+    """`late` is sent after its delay while `running` stream; these are left as soon as it has ended."""
+    wires = [await _connect(url) for _ in running]
+    tasks = [
+        asyncio.create_task(_one(wire, url, replace(ask, exact=False)))
+        for wire, ask in zip(wires, running, strict=True)
+    ]
+    try:
+        reply = await stream_one(url, late)
+        for wire in wires:
+            wire.close()
+        return await asyncio.gather(*tasks), reply
+    finally:
+        for wire, task in zip(wires, tasks, strict=True):
+            wire.close()
+            task.cancel()
 
 
 async def _one(wire: _Wire, url: str, ask: Ask) -> Reply:

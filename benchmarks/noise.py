@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from types import TracebackType
 
 import psutil
+
+WINDOW_SECONDS = 0.25
+BUSY_CORES = 0.15
 
 
 class Noise:
@@ -22,6 +26,16 @@ class Noise:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         others = _all_seconds() - self._all - (_our_seconds() - self._ours)
         self.cores = max(0.0, others / (time.perf_counter() - self._began))
+
+
+async def quiet(most_seconds: float) -> None:
+    """Wait, for `most_seconds` at most, until others take less than BUSY_CORES for a moment."""
+    deadline = time.perf_counter() + most_seconds
+    while True:
+        with Noise() as noise:
+            await asyncio.sleep(WINDOW_SECONDS)
+        if noise.cores < BUSY_CORES or time.perf_counter() > deadline:
+            return
 
 
 def _all_seconds() -> float:

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from load import Ask, Reply, stream_all, stream_one
-from noise import Noise
+from load import Ask, Reply, stream_all, stream_beside, stream_one
+from noise import Noise, quiet
 from peers import LlamaCppPython, LlamaServer, Peer, RawLoop, Shape, Xin
 from prompts import prose
 
 PROMPT_WORDS = 44  # about 60 tokens
 PREFIX_WORDS = 796  # about 1,000 tokens
 LONG_WORDS = 995  # about 1,250 tokens
-SETTLE_SECONDS = 0.1
 Figures = dict[str, float]
 Measure = Callable[[Peer, int], Awaitable[Figures]]
 
@@ -35,6 +34,7 @@ class Bench:
     slow_rounds: int
     tokens: int
     threads: int
+    quiet_seconds: float
     python: str
     peers: Sequence[str]
     say: Callable[[str], None] = print
@@ -60,7 +60,7 @@ class Bench:
             for peer in [*peers[turn:], *peers[:turn]]:
                 if isinstance(peer, LlamaCppPython) and number >= self.slow_rounds:
                     continue
-                await asyncio.sleep(SETTLE_SECONDS)
+                await quiet(self.quiet_seconds)
                 with Noise() as noise:
                     figures = await measure(peer, number)
                 figures["other_cores"] = noise.cores
@@ -122,16 +122,16 @@ async def long_prompt(bench: Bench) -> None:
 
     async def measure(peer: Peer, number: int) -> Figures:
         alone = await stream_one(peer.url, _ask(peer, prose(LONG_WORDS, _seed(40, number)), 4))
-        asks = [_ask(peer, prose(PROMPT_WORDS, _seed(41, number, index)), 192) for index in range(3)]
+        asks = [_ask(peer, prose(PROMPT_WORDS, _seed(41, number, index)), 1200) for index in range(3)]
         late = _ask(peer, prose(LONG_WORDS, _seed(42, number)), 4)
-        *running, long = await stream_all(peer.url, [*asks, replace(late, delay=2.0)])
+        running, long = await stream_beside(peer.url, asks, replace(late, delay=2.0))
         gaps = [gap for reply in running for gap in _gaps_within(reply, long.sent_at, long.arrivals[0])]
         return {
             "worst_gap": max(gaps),
             "ttft_alone": alone.ttft,
             "ttft_beside": long.ttft,
             "beside_over_alone": long.ttft / alone.ttft,
-            "running_to_the_end": sum(reply.ended_at > long.arrivals[0] for reply in running),
+            "running": sum(reply.ended_at >= long.arrivals[0] for reply in running),
         }
 
     async with _up(bench.make(LlamaServer, Xin), bench.shape(4, 1536)) as peers:
@@ -222,6 +222,7 @@ def _figures(replies: Sequence[Reply]) -> Figures:
         "ttft_worst": max(ttfts),
         **_gap_figures([gap for reply in replies for gap in reply.gaps]),
         "tokens": tokens,
+        "prefilled": sum(_uncached(reply) for reply in replies),
     }
 
 

@@ -54,6 +54,7 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         slow_rounds=1 if options.quick else SLOW_ROUNDS,
         tokens=options.tokens or (16 if options.quick else 64),
         threads=options.threads,
+        quiet_seconds=options.quiet_seconds,
         python=options.python,
         peers=[PEERS[name].name for name in peers if _installed(name)],
         say=lambda line: print(line, file=sys.stderr, flush=True),
@@ -73,7 +74,9 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         "load_average_end": [round(value, 2) for value in os.getloadavg()],
         "seconds": round(time.time() - began),
         "command": [sys.executable, *sys.argv],
-        "settings": {name: getattr(bench, name) for name in ("rounds", "slow_rounds", "tokens", "threads")},
+        "settings": {
+            name: getattr(bench, name) for name in ("rounds", "slow_rounds", "tokens", "threads", "quiet_seconds")
+        },
         "model": {"file": bench.model.name, "bytes": bench.model.stat().st_size},
         "commands": bench.commands,
         "claims": as_json(judge(bench.samples)),
@@ -105,6 +108,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--tokens", type=int, help="tokens of each stream, default 64")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quiet-seconds", type=float, default=10.0, help="wait so long for others to pause")
     parser.add_argument("--quick", action="store_true", help="two rounds with few tokens")
     parser.add_argument("--model", type=Path, help="a .gguf; default: the demo model")
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs the xin node")
