@@ -12,7 +12,15 @@ from typing import Any
 
 import httpx
 
-MAIN = "import sys; from xin.config import load; from xin.node.app import run; sys.exit(run(load()))"
+MAIN = """
+import sys
+from blockbuster import BlockBuster
+from xin.config import load
+from xin.node.app import run
+
+BlockBuster().activate()  # what blocks the node's event loop raises BlockingError
+sys.exit(run(load()))
+"""
 
 
 class LiveNode:
@@ -39,7 +47,9 @@ class LiveNode:
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline()
         self.ready_seconds = time.monotonic() - began
-        assert " ready on " in self.ready_line, self.said()
+        if " ready on " not in self.ready_line:
+            self._close()
+            raise AssertionError(self.said())
         self.url = self.ready_line.split()[-1]
         self.http = httpx.Client(base_url=self.url, timeout=60)
         return self
@@ -50,14 +60,16 @@ class LiveNode:
             self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
         finally:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.stderr.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.stderr.close()
 
     def said(self) -> str:
         return (self.home / "stderr.txt").read_text(errors="replace")

@@ -87,9 +87,9 @@ async def serve(config: Config) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         listener = await open_listener(config.node)
-        identity = identify(config.node)
+        identity = await asyncio.to_thread(identify, config.node)
         identity.port = listener.getsockname()[1]
-        app = make_app(config, identity)
+        app = await asyncio.to_thread(make_app, config, identity)  # it reads the host's files
     except XinError as exc:
         _say(f"{exc.message}: {exc.hint}" if exc.hint else exc.message)
         return EXIT_FAILURE
@@ -100,12 +100,12 @@ async def serve(config: Config) -> int:
     try:
         site = web.SockSite(runner, listener)
         await site.start()
-        runtime_file.write(identity)
+        await asyncio.to_thread(runtime_file.write, identity)
         await app[PEERS].announce()
         print(f"xin node {identity.name} ready on {identity.endpoint}", flush=True)
         await app[STOP].wait()
     finally:
-        runtime_file.remove(identity)
+        await asyncio.to_thread(runtime_file.remove, identity)
         await runner.cleanup()
         signals.close()
     _say("stopped")
