@@ -9,6 +9,7 @@ import msgspec
 from xin.errors import BadRequest
 
 PARAM = "response_format"
+SAFE_INTEGER = 2**53 - 1  # RFC 7493, section 2.2; without a bound a small model writes digits without end
 
 # Keywords that hold schemas: by name, in a list, or one.
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
@@ -33,7 +34,7 @@ def parse_schema(text: str) -> dict[str, Any]:
 
 
 def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with every object that lists its properties closed to others.
+    """The schema with every object that lists its properties closed to others, and open integers held to 53 bits.
 
     All that matches the result matches the schema. Schemas that put objects together (allOf, keywords beside $ref)
     stay as they are: closing their parts could leave nothing that matches.
@@ -55,6 +56,7 @@ def _closed(schema: Any) -> Any:
     for key in _SINGLE:
         if key in schema:
             result[key] = _closed(schema[key])
+    _bound_integer(result)
     properties = schema.get("properties")
     if not isinstance(properties, dict) or parts:
         return result
@@ -62,6 +64,18 @@ def _closed(schema: Any) -> Any:
     if isinstance(required, list) and all(name in properties for name in required if isinstance(name, str)):
         result.setdefault("additionalProperties", False)
     return result
+
+
+def _bound_integer(schema: dict[str, Any]) -> None:
+    kinds = schema.get("type")
+    if kinds != "integer" and not (isinstance(kinds, list) and "integer" in kinds and "number" not in kinds):
+        return
+    if {"enum", "const"} & schema.keys():
+        return
+    if "exclusiveMinimum" not in schema:
+        schema.setdefault("minimum", -SAFE_INTEGER)
+    if "exclusiveMaximum" not in schema:
+        schema.setdefault("maximum", SAFE_INTEGER)
 
 
 def _composes(node: Any) -> bool:

@@ -29,6 +29,7 @@ from xin.worker.frames import (
     Down,
     Failed,
     Frame,
+    Generate,
     Load,
     Progress,
     Result,
@@ -58,7 +59,8 @@ def main() -> int:
         return 1
     inbox: queue.SimpleQueue[Down | Callable[[], None]] = queue.SimpleQueue()
     work: queue.SimpleQueue[Down] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(channel, inbox, work), name="reader", daemon=True).start()
+    preparing: set[int] = set()
+    threading.Thread(target=_read, args=(channel, inbox, work, preparing), name="reader", daemon=True).start()
     try:
         engine = _load(load, channel)
     except XinError as exc:
@@ -74,7 +76,7 @@ def main() -> int:
         traceback.print_exc()
         channel.send(Failed(0, LoadFailed.code, f"{load.engine} could not load {load.model_name}: {exc}"))
         return 1
-    worker = Worker(engine, channel, inbox)
+    worker = Worker(engine, channel, inbox, preparing)
     threading.Thread(target=worker.prepare_forever, args=(work,), name="preparer", daemon=True).start()
     channel.send(engine.describe())
     worker.run()
@@ -92,25 +94,41 @@ def _load(frame: Load, channel: Channel) -> Engine:
     return cls.load(weights, options, lambda fraction, stage: channel.send(Progress(fraction, stage)))
 
 
-def _read(channel: Channel, inbox: queue.SimpleQueue[Down | Callable[[], None]], work: queue.SimpleQueue[Down]) -> None:
+def _read(
+    channel: Channel,
+    inbox: queue.SimpleQueue[Down | Callable[[], None]],
+    work: queue.SimpleQueue[Down],
+    preparing: set[int],
+) -> None:
     """Reader thread. When the node is gone the process ends, also in the middle of a load."""
     while True:
         frame = channel.read()
         if frame is None:
             os._exit(0)
-        (inbox if isinstance(frame, Cancel | SetThreads | Close) else work).put(frame)
+        if isinstance(frame, Cancel | SetThreads | Close):
+            inbox.put(frame)
+            continue
+        if isinstance(frame, Generate):
+            preparing.add(frame.request_id)
+        work.put(frame)
 
 
 class Worker:
     """The step loop and the jobs in it."""
 
-    def __init__(self, engine: Engine, channel: Channel, inbox: queue.SimpleQueue[Down | Callable[[], None]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        channel: Channel,
+        inbox: queue.SimpleQueue[Down | Callable[[], None]],
+        preparing: set[int],
+    ) -> None:
         self._engine = engine
         self._channel = channel
         self._inbox = inbox
         self._jobs: dict[int, Job] = {}
         self._cancelled: set[int] = set()
-        self._preparing: set[int] = set()
+        self._preparing = preparing
         self._closing = False
         self._stats_at = 0.0
         self._tokens = 0
@@ -122,7 +140,10 @@ class Worker:
         while True:
             frame = work.get()
             request_id: int = getattr(frame, "request_id", 0)
-            self._preparing.add(request_id)
+            if isinstance(frame, Generate) and request_id in self._cancelled:
+                self._forget(request_id)
+                self._channel.send(*(Done(request_id, i, "cancelled", 0) for i in range(frame.n)))
+                continue
             try:
                 ready = prepare(self._engine, frame)
             except XinError as exc:
