@@ -24,7 +24,9 @@ SLOW_MASK_SECONDS = 1.0
 CACHED = 32
 
 # One line, spaced as json.dumps does: white space that is left open is where a small model stalls.
-JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
+# A schema may ask for another style in llguidance's own `x-guidance`.
+JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_STRICT = {"lenient": False}
 
 _UNIMPLEMENTED = re.compile(r"Unimplemented keys: \[(.*)\]")
 _stack_lock = threading.Lock()
@@ -109,10 +111,8 @@ class Matcher:
         self._matcher.unsafe_compute_mask_ptr(self._pointer, self._bytes)
         if self._matcher.is_error():
             raise _runtime_error(self._matcher)
-        penalties, flat = _scratch.of(len(self._octets))
-        np.take(_PENALTIES, self._octets, axis=0, out=penalties, mode="clip")
         row = logits[: self._size]
-        np.add(row, flat[: len(row)], out=row)
+        np.add(row, _scratch.penalties(self._octets)[: len(row)], out=row)
         logits[self._size :] = -np.inf
 
     def accept(self, token_id: int) -> None:
@@ -134,18 +134,20 @@ class Matcher:
 
 
 class _Scratch(threading.local):
-    """Room for one row's penalties, by its mask's length: made once a thread, shared by all its matchers."""
+    """Room to spread one mask out, by its length: made once a thread, shared by all its matchers."""
 
     def __init__(self) -> None:
-        self._rooms: dict[int, tuple[Logits, Logits]] = {}
+        self._rooms: dict[int, tuple[NDArray[np.intp], Logits, Logits]] = {}
 
-    def of(self, octets: int) -> tuple[Logits, Logits]:
-        """The same memory twice: a row for each byte of the mask, and flat."""
-        room = self._rooms.get(octets)
-        if room is None:
-            rows = np.empty((octets, 8), np.float32)
-            room = self._rooms[octets] = rows, rows.reshape(-1)
-        return room
+    def penalties(self, octets: NDArray[np.uint8]) -> Logits:
+        """0 for each bit that is set, else -inf; good until the next call."""
+        if (room := self._rooms.get(len(octets))) is None:
+            rows = np.empty((len(octets), 8), np.float32)
+            room = self._rooms[len(octets)] = np.empty(len(octets), np.intp), rows, rows.reshape(-1)
+        indices, rows, flat = room
+        np.copyto(indices, octets)
+        np.take(_PENALTIES, indices, axis=0, out=rows, mode="clip")
+        return flat
 
 
 class _Vocabulary:
@@ -198,7 +200,7 @@ def _grammar(constraint: Constraint) -> str:
 
     match constraint.kind:
         case "json_object":
-            return str(LLMatcher.grammar_from_json_schema('{"type":"object"}', overrides=JSON_STYLE))
+            return str(LLMatcher.grammar_from_json_schema('{"type":"object"}', defaults=JSON_STYLE))
         case "json_schema":
             return _json_grammar(constraint.text)
         case "regex":
@@ -212,8 +214,9 @@ def _json_grammar(text: str) -> str:
     from llguidance import LLMatcher
 
     schema = parse_schema(text)
+    style = {} if "x-guidance" in schema else JSON_STYLE
     for candidate in (closed(schema), schema):
-        grammar = str(LLMatcher.grammar_from_json_schema(_as_text(candidate), defaults=JSON_STYLE))
+        grammar = str(LLMatcher.grammar_from_json_schema(_as_text(candidate), defaults=style, overrides=_STRICT))
         if not LLMatcher.validate_grammar_with_warnings(grammar)[0]:
             return grammar
     return grammar

@@ -29,7 +29,7 @@ MAX_MADE_CHARS = 512 * 1024 * 1024  # of all texts that one rendering makes
 MAX_ITEMS = 1_000_000  # of a list that becomes text
 MAX_WIDTH = 10_000  # of padding and indents
 MAX_BITS = 4096  # of an integer
-CPU_SECONDS = 2.0
+CPU_SECONDS = 1.0
 
 # Filters whose result can be far larger than what goes in.
 _GROWING = ("batch", "center", "indent", "pprint", "slice", "string", "tojson", "urlencode", "xmlattr")

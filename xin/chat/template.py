@@ -87,6 +87,8 @@ class ChatTemplate:
     def _shows_probe(self, messages: list[Message]) -> bool:
         try:
             shown = self._run(messages, add_generation_prompt=True)
+        except LimitExceeded:
+            return True  # the rendering itself will say so
         except (TemplateError, *_FOREIGN):
             return False
         return _PROBE in shown and "'type'" not in shown and '"type"' not in shown
