@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from node_process import XIN, NodeProcess
 from terminal import Terminal
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from xin.cli.main import app
@@ -86,13 +85,14 @@ def test_list_all_fits_80_columns(node: NodeProcess) -> None:
         (["run", "narwhal", "hi"], 3, "narwhal"),
         (["run", "echo"], 2, "prompt"),
         (["chat", "narwhal", "hi"], 3, "narwhal"),
+        (["chat", "echo", "narwhal", "-p", "hi"], 3, "narwhal"),
         (["pull", "org/repo"], 3, "org/repo"),
         (["list", "-e", "ftp://x"], 2, "ftp://x"),
         (["node", "--host", "0.0.0.0"], 2, "0.0.0.0"),
     ],
 )
 def test_failures_are_a_cause_a_hint_and_a_code(node: NodeProcess, arguments: list[str], code: int, cause: str) -> None:
-    done = CliRunner().invoke(get_command(app), arguments, env=node.environ)
+    done = CliRunner().invoke(app, arguments, env=node.environ)
     assert done.exit_code == code, done.stderr
     assert done.stdout == ""
     said = [line for line in done.stderr.splitlines() if " ready in " not in line]

@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 from node_process import XIN
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from xin import __version__
@@ -57,7 +56,7 @@ def test_help_takes_less_than_0_3_s() -> None:
 
 @pytest.mark.parametrize("name", [*COMMANDS, *ALIASES])
 def test_each_command_has_help_that_fits_and_json(name: str) -> None:
-    done = CliRunner().invoke(get_command(app), [name, "--help"], env={"COLUMNS": "80"})
+    done = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     if ALIASES.get(name, name) != "node":

@@ -16,6 +16,8 @@ from xin.errors import ModelNotFound, UsageError
 
 app = typer.Typer(rich_markup_mode=None)
 
+MODEL_HINT = "xin list shows what runs, xin list --all what can be launched"
+
 
 @app.command()
 def chat(
@@ -34,12 +36,14 @@ def chat(
 ) -> None:
     """Ask several running models the same, and watch their answers side by side.
 
-    PROMPT begins with the first word that is no model; a model that does not run is launched by its first request.
-    Text piped in is added to the prompt. Without one, on a terminal, this is a conversation with all of them.
+    PROMPT begins with the first word that is no model, or is --prompt. A model that does not run is launched by its
+    first request. Text piped in is added to the prompt. Without one, on a terminal, this is a conversation with all.
     """
     fields = arguments.sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
     with connect_or_start(endpoint) as client:
         models, rest = _split(client, list(words or ()))
+    if prompt is not None and rest:
+        raise ModelNotFound(f"{rest[0]} is not a model", MODEL_HINT)
     talk = SideBySide(client.endpoint, models, system=system, fields=fields)
     text = arguments.prompt_of([*([prompt] if prompt else []), *rest])
     if text:
@@ -47,7 +51,7 @@ def chat(
         for answer in answers:
             if answer.error:
                 raise answer.error
-    elif sys.stdin.isatty() and not json:
+    elif sys.stdin.isatty() and sys.stdout.isatty() and not json:
         converse(talk.ask, talk.clear)
     else:
         raise UsageError("no prompt given", f'xin chat {" ".join(models)} "What is the largest animal?"')
@@ -67,7 +71,5 @@ def _split(client: Client, words: list[str]) -> tuple[list[str], list[str]]:
             break
         models.append(word)
     if not models:
-        raise ModelNotFound(
-            f"{words[0]} is not a model", "xin list shows what runs, xin list --all what can be launched"
-        )
+        raise ModelNotFound(f"{words[0]} is not a model", MODEL_HINT)
     return models, words[len(models) :]

@@ -9,7 +9,7 @@ from xin.cli import daemon
 from xin.cli.output import say
 from xin.client import Client
 from xin.config import ClientConfig
-from xin.errors import Unreachable, UsageError
+from xin.errors import Unreachable, UsageError, XinError
 from xin.protocol.node import NodeInfo
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -18,7 +18,11 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 def connect(endpoint: str | None) -> Client:
     """A client of a node that answered. Raises Unreachable or ForeignServer."""
     client = Client(endpoint or _configured().endpoint)
-    client.node()
+    try:
+        client.node()
+    except XinError:
+        client.close()
+        raise
     return client
 
 
@@ -29,12 +33,14 @@ def connect_or_start(endpoint: str | None) -> Client:
     try:
         client.node()
     except Unreachable as exc:
+        client.close()
         url = urlsplit(client.endpoint)
         startable = endpoint is None and configured.start_node and url.hostname in LOOPBACK and url.scheme == "http"
         if type(exc) is not Unreachable or not startable:
             raise
-        started = daemon.start(client, url.port or 80)
+        started = daemon.start(client.endpoint, url.port or 80)
         say(f"no node answered at {client.endpoint}; started one (pid {started.pid}, log {started.log})")
+        return Client(client.endpoint)
     return client
 
 

@@ -23,8 +23,8 @@ class Started:
     log: Path
 
 
-def start(client: Client, port: int) -> Started:
-    """Start a node on `port` of this machine and wait until `client` reaches it. Raises Unreachable with its words."""
+def start(endpoint: str, port: int) -> Started:
+    """Start a node on `port` of this machine and wait until it answers. Raises Unreachable with its words."""
     log = paths.private(paths.log_dir()) / f"node-{port}.log"
     with log.open("ab") as out:
         said_before = out.tell()
@@ -36,16 +36,23 @@ def start(client: Client, port: int) -> Started:
             start_new_session=True,
             env=_environment(),
         )
+    with Client(endpoint) as client:
+        return _wait_until_it_answers(client, process, Started(process.pid, log), said_before)
+
+
+def _wait_until_it_answers(
+    client: Client, process: subprocess.Popen[bytes], started: Started, said_before: int
+) -> Started:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         ended = process.poll() is not None
         if _answers(client):
-            return Started(process.pid, log)
+            return started
         if ended:
-            cause, hint = _last_words(log, said_before)
-            raise Unreachable(f"the node ended as it started: {cause}", hint or f"see {log}")
+            cause, hint = _last_words(started.log, said_before)
+            raise Unreachable(f"the node ended as it started: {cause}", hint or f"see {started.log}")
         time.sleep(POLL_SECONDS)
-    raise Unreachable(f"the node (pid {process.pid}) did not answer within {START_SECONDS:.0f} s", f"see {log}")
+    raise Unreachable(f"the node (pid {process.pid}) did not answer within {START_SECONDS:.0f} s", f"see {started.log}")
 
 
 def _environment() -> dict[str, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from xin.cli.output import console, say, seconds
 from xin.client import Client
-from xin.errors import LaunchCancelled, LoadFailed, Unreachable
+from xin.errors import Conflict, LaunchCancelled, LoadFailed, ModelNotFound, Unreachable
 from xin.protocol.node import Instance
 
 Show = Callable[[Instance], None]
@@ -22,8 +22,9 @@ def wait_until_ready(client: Client, uid: str) -> Instance:
         with _bar(uid) as show:
             instance = _follow(client, uid, show)
     except KeyboardInterrupt:
-        client.cancel_launch(uid)
-        say(f"launch of {uid} cancelled")
+        with suppress(Conflict, ModelNotFound):  # it has become ready, or is gone
+            client.cancel_launch(uid)
+            say(f"launch of {uid} cancelled")
         raise
     if instance.load_seconds and (instance.ready_at or 0) > begun - 1:
         say(f"{uid} ready in {seconds(instance.load_seconds)}")

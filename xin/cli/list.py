@@ -48,7 +48,7 @@ def _print_instances(instances: list[Instance]) -> None:
     output.draw(output.table(headers, rows, right=("SIZE", "MEMORY")))
     for one in instances:
         if one.cause:
-            output.say(f"{one.model_uid}: {one.cause}")
+            output.say(output.one_line(f"{one.model_uid}: {one.cause}"))
 
 
 def _print_models(models: list[LocalModel]) -> None:

@@ -61,6 +61,8 @@ class LazyGroup(TyperGroup):
             report(exc)
             raise typer.Exit(exc.exit_code) from exc
         except KeyboardInterrupt as exc:
+            if sys.stderr.isatty():
+                print(file=sys.stderr)
             raise typer.Exit(130) from exc
 
 
@@ -82,9 +84,11 @@ def main() -> None:
 
 def report(error: XinError) -> None:
     """One line of cause, one of what to do, on stderr."""
-    print(f"xin: {error.message}", file=sys.stderr)
+    from xin.cli.output import one_line
+
+    print(f"xin: {one_line(error.message)}", file=sys.stderr)
     if error.hint:
-        print(f"     {error.hint}", file=sys.stderr)
+        print(f"     {one_line(error.hint)}", file=sys.stderr)
 
 
 def _version(wanted: bool) -> None:

@@ -57,13 +57,17 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Seque
     for header in headers:
         made.add_column(header, justify="right" if header in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_row(*(Text(printable(str(cell))) for cell in row))
     return made
 
 
 def printable(text: str) -> str:
     """Without the control characters that could steer a terminal."""
     return "".join(char for char in text if char in "\n\t" or (char >= " " and not "\x7f" <= char <= "\x9f"))
+
+
+def one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 def size(count: int | None) -> str:

@@ -74,7 +74,7 @@ def run(
         talk = Conversation(client, instance, system=system, fields=fields)
         if prompt:
             _answer(talk, instance.model_uid, prompt, json=json)
-        elif sys.stdin.isatty() and not json:
+        elif sys.stdin.isatty() and sys.stdout.isatty() and not json:
             converse(lambda text: _answer(talk, instance.model_uid, text), talk.clear)
         else:
             raise UsageError("no prompt given", f'xin run {words[0]} "What is the largest animal?"')

@@ -46,7 +46,7 @@ def _print(lines: Iterator[tuple[str, Any]]) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for name, value in lines:
         if value not in (None, "", "-"):
-            grid.add_row(Text(name, style="dim"), Text(str(value)))
+            grid.add_row(Text(name, style="dim"), Text(output.printable(str(value))))
     output.draw(grid)
     print()
 
