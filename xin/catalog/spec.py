@@ -34,6 +34,7 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     files        globs over names of .gguf files that are this model, for launches by path
     base_files   globs over names of .gguf files that are its base model, which cannot chat
     prompt_style named prompt builder for files without a chat template of their own
+    sampling     what its makers advise where a request leaves a setting out
     """
 
     name: str
@@ -43,6 +44,7 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     context_length: int = 0
     prompt_style: dict[str, Any] | None = None
     chat_sibling: str | None = None
+    sampling: dict[str, float | int] = {}
     files: list[str] = []
     base_files: list[str] = []
     variants: list[Variant]
@@ -65,6 +67,7 @@ class ModelSpec(msgspec.Struct, kw_only=True):
     weights: list[str] = []
     prompt_style: dict[str, Any] | None = None
     chat_sibling: str | None = None
+    sampling: dict[str, float | int] = {}
 
 
 @functools.cache

@@ -265,6 +265,7 @@ class Manager:
             state="loading",
             context_length=spec.context_length,
             options=plan.options,
+            sampling=spec.sampling,
             weights=spec.weights,
             node=self._node_name,
             explicit=explicit,

@@ -120,6 +120,7 @@ def _catalogued(family: Family, variant: Variant, weights: list[str], wish: _Wis
         weights=weights,
         prompt_style=family.prompt_style,
         chat_sibling=family.chat_sibling,
+        sampling=family.sampling,
     )
 
 
@@ -151,6 +152,7 @@ def _of_gguf(path: Path, name: str, wish: _Wish) -> ModelSpec:
             "languages": family.languages,
             "context_length": family.context_length,
             "prompt_style": family.prompt_style,
+            "sampling": family.sampling,
         }
     return ModelSpec(
         name=name,

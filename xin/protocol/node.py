@@ -72,6 +72,7 @@ class Instance(msgspec.Struct, kw_only=True):
     context_length: int = 0
     n_parallel: int = 1
     options: dict[str, Any] = {}
+    sampling: dict[str, float | int] = {}  # what its makers advise where a request leaves it unset
     weights: list[str] = []
     node: str = ""
     replica: int = 1

@@ -39,6 +39,7 @@ Choices = Annotated[int, Meta(ge=1, le=128)]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
 Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=512)]
 Stop = str | Annotated[list[str], Meta(max_length=64)]
 Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
 
@@ -67,7 +68,7 @@ class StreamOptions(msgspec.Struct):
 class SamplingFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What both dialects share."""
 
-    model: str
+    model: ModelName
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
     top_p: Probability | None = None
     top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
@@ -126,7 +127,7 @@ class CompletionRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True
 
 
 class EmbeddingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    model: str
+    model: ModelName
     input: str | list[str | Tokens | list[Tokens]]  # as CompletionRequest.prompt
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
@@ -136,14 +137,14 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """As vLLM's: `prompt`, or `messages` rendered by the chat template."""
 
-    model: str
+    model: ModelName
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
     add_special_tokens: bool = True
 
 
 class DetokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    model: str
+    model: ModelName
     tokens: list[Tokens]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STREAMING_TARGET_S = 0.15  # a step beside running streams
+STREAMING_TARGET_S = 0.18  # a step beside running streams
 ALONE_TARGET_S = 0.35  # a step that only reads prompts: a cancel or a newcomer waits this long at most
 MIN_CHUNK = 4
 _SMOOTHING = 0.3

@@ -10,6 +10,8 @@ from xin.chat.prompt_style import PromptStyle
 from xin.chat.template import ChatTemplate
 from xin.errors import UnsupportedParameter
 
+_THINKING = ("enable_thinking", "thinking")  # two names of one switch; clients send both
+
 
 class Prompt:
     """Renders on the preparer thread."""
@@ -38,8 +40,8 @@ class Prompt:
                 f"{sibling}use /v1/completions",
                 param="messages",
             )
-        for name in template_kwargs:
-            if not self._template.mentions(name):
+        for name, value in template_kwargs.items():
+            if not (self._template.mentions(name) or _asks_for_nothing(name, value, self._template)):
                 raise UnsupportedParameter(
                     f"{name}: the chat template of {self._name} does not know it", f"leave {name} out", param=name
                 )
@@ -50,3 +52,8 @@ class Prompt:
 
     def _piece(self, token: int) -> str:
         return self._vocabulary.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+
+def _asks_for_nothing(name: str, value: object, template: ChatTemplate | PromptStyle) -> bool:
+    """A model that cannot think need not be told to stop; one that can knows the switch by either name."""
+    return name in _THINKING and (value is False or any(template.mentions(other) for other in _THINKING))

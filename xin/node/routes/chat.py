@@ -8,15 +8,25 @@ from aiohttp import web
 
 from xin.errors import BadRequest, UnsupportedParameter
 from xin.node.keys import MANAGER
+from xin.node.manager import Lease
 from xin.node.routes.body import ignored_headers, json_response, read_object, to_struct
 from xin.node.routes.chunks import ChatChunks, Head
 from xin.node.routes.generation import Answer, Generations, collect, generating
 from xin.node.routes.logprobs import chat_logprobs
 from xin.node.routes.messages import checked_messages, take_legacy_history
-from xin.node.routes.sampling import check_stream_options, constraint_of, sampling_of, stops_of, wants_usage
+from xin.node.routes.sampling import (
+    check_stream_options,
+    constraint_of,
+    sampling_of,
+    stops_of,
+    wants_usage,
+    with_defaults,
+)
 from xin.node.routes.streaming import stream_answer
 from xin.protocol.openai import ChatChoice, ChatCompletion, ChatCompletionRequest, ChatMessage
 from xin.worker.frames import Generate
+
+RESERVED_KWARGS = frozenset({"messages", "tools", "documents", "bos_token", "eos_token", "self"})
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -25,7 +35,15 @@ async def create(request: web.Request) -> web.StreamResponse:
     body = to_struct(data, ChatCompletionRequest)
     frame = generate_frame(body)
     headers = ignored_headers(data)
-    async with request.app[MANAGER].lease(body.model) as lease, generating(lease.handle, [frame]) as running:
+    async with request.app[MANAGER].lease(body.model) as lease:
+        frame.sampling = with_defaults(frame.sampling, body, lease.instance)
+        return await _answer(request, body, lease, frame, headers)
+
+
+async def _answer(
+    request: web.Request, body: ChatCompletionRequest, lease: Lease, frame: Generate, headers: dict[str, str]
+) -> web.StreamResponse:
+    async with generating(lease.handle, [frame]) as running:
         head = Head("chatcmpl", lease.instance)
         if body.stream:
             chunks = ChatChunks(head, usage=wants_usage(body), top_logprobs=body.top_logprobs or 0)
@@ -83,7 +101,11 @@ def _template_kwargs(body: ChatCompletionRequest) -> dict[str, Any]:
             kwargs["enable_thinking"] = False
     if body.enable_thinking is not None:
         kwargs["enable_thinking"] = body.enable_thinking
-    return {**kwargs, **(body.chat_template_kwargs or {})}
+    given = body.chat_template_kwargs or {}
+    for name in RESERVED_KWARGS.intersection(given):
+        param = f"chat_template_kwargs.{name}"
+        raise BadRequest(f"{param}: the node sets it", "leave it out", param=param)
+    return {**kwargs, **given}
 
 
 def _completion(head: Head, body: ChatCompletionRequest, answers: list[Answer], running: Generations) -> ChatCompletion:

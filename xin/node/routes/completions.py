@@ -6,12 +6,20 @@ from aiohttp import web
 
 from xin.errors import BadRequest
 from xin.node.keys import MANAGER
+from xin.node.manager import Lease
 from xin.node.routes.body import ignored_headers, json_response, read_object, to_struct
 from xin.node.routes.chunks import CompletionChunks, Head
 from xin.node.routes.generation import Answer, Generations, collect, generating
 from xin.node.routes.inputs import texts_or_tokens
 from xin.node.routes.logprobs import LegacyLogprobs, mean_logprob
-from xin.node.routes.sampling import check_stream_options, constraint_of, sampling_of, stops_of, wants_usage
+from xin.node.routes.sampling import (
+    check_stream_options,
+    constraint_of,
+    sampling_of,
+    stops_of,
+    wants_usage,
+    with_defaults,
+)
 from xin.node.routes.streaming import stream_answer
 from xin.protocol.openai import Completion, CompletionChoice, CompletionRequest
 from xin.worker.frames import Generate
@@ -24,7 +32,16 @@ async def create(request: web.Request) -> web.StreamResponse:
     body = to_struct(data, CompletionRequest)
     frames = generate_frames(body)
     headers = ignored_headers(data)
-    async with request.app[MANAGER].lease(body.model) as lease, generating(lease.handle, frames) as running:
+    async with request.app[MANAGER].lease(body.model) as lease:
+        for frame in frames:
+            frame.sampling = with_defaults(frame.sampling, body, lease.instance)
+        return await _answer(request, body, lease, frames, headers)
+
+
+async def _answer(
+    request: web.Request, body: CompletionRequest, lease: Lease, frames: list[Generate], headers: dict[str, str]
+) -> web.StreamResponse:
+    async with generating(lease.handle, frames) as running:
         head = Head("cmpl", lease.instance)
         if body.stream:
             chunks = CompletionChunks(head, usage=wants_usage(body), top_logprobs=body.logprobs or 0)

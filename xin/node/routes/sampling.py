@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from xin.errors import BadRequest
+from xin.protocol.node import Instance
 from xin.protocol.openai import ResponseFormat, SamplingFields
 from xin.worker.frames import Constraint, Sampling
 
+DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 _encode = msgspec.json.Encoder().encode
 _SAME_NAME = (
     "temperature",
@@ -25,7 +27,7 @@ _SAME_NAME = (
 
 
 def sampling_of(body: SamplingFields) -> Sampling:
-    """What is unset keeps the worker's default."""
+    """What the request sets; with_defaults() adds the rest once the model is known."""
     given = {name: value for name in _SAME_NAME if (value := getattr(body, name)) is not None}
     alias = body.repetition_penalty
     if alias is not None and given.setdefault("repeat_penalty", alias) != alias:
@@ -36,6 +38,13 @@ def sampling_of(body: SamplingFields) -> Sampling:
     if body.logit_bias:
         given["logit_bias"] = {_token_id(key): bias for key, bias in body.logit_bias.items()}
     return Sampling(**given)
+
+
+def with_defaults(sampling: Sampling, body: SamplingFields, instance: Instance) -> Sampling:
+    """What the request leaves unset, as the model's makers advise, else as llama.cpp and its users are used to."""
+    advised = {**DEFAULTS, **instance.sampling}
+    unset = {name: value for name, value in advised.items() if getattr(body, name) is None}
+    return msgspec.structs.replace(sampling, **unset)
 
 
 def stops_of(body: SamplingFields) -> list[str]:
