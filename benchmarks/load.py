@@ -205,7 +205,7 @@ def _reply(wire: _Wire, ask: Ask) -> Reply:
 
 def _check(reply: Reply, ask: Ask) -> None:
     """Every token delivered: as many as asked for, and about as many events (a character may take several tokens)."""
-    if not ask.exact or ask.limit_seconds is not None:
+    if not ask.exact or (ask.limit_seconds is not None and reply.finish_reason is None):
         return
     if reply.completion_tokens != ask.max_tokens or reply.finish_reason != "length":
         raise StreamFailed(f"{reply.completion_tokens} of {ask.max_tokens} tokens, finish reason {reply.finish_reason}")

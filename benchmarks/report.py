@@ -155,7 +155,7 @@ def _cell(name: str, values: list[float]) -> str:
 
 
 def _is_time(name: str) -> bool:
-    return name.startswith(("ttft", "gap", "prefill")) or name == "worst_gap"
+    return name.startswith(("ttft", "gap")) or name in ("prefill", "worst_gap")
 
 
 def _cpu_model() -> str:
