@@ -180,6 +180,15 @@ def test_sixteen_streams_at_once_do_not_mix(openai: OpenAI):
             assert said == " ".join([f"w{i}"] * 30)
 
 
+def test_a_model_that_cannot_think_need_not_be_told_to_stop(openai: OpenAI):
+    quiet = {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}
+    asked = {"model": REAL, "messages": ASK, "max_tokens": 2}
+    assert openai.chat.completions.create(**asked, extra_body=quiet).choices[0].message.content
+    with pytest.raises(sdk.BadRequestError) as refused:
+        openai.chat.completions.create(**asked, extra_body={"enable_thinking": True})
+    assert refused.value.param == "enable_thinking"
+
+
 def test_no_ops_are_named_in_a_header(openai: OpenAI):
     raw = openai.chat.completions.with_raw_response.create(
         model="echo", messages=ASK, user="me", store=False, metadata={"a": "b"}

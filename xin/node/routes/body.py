@@ -16,6 +16,7 @@ IGNORED_HEADER = "xin-ignored"
 T = TypeVar("T", bound=msgspec.Struct)
 _decode_json = msgspec.json.Decoder().decode
 _encode_json = msgspec.json.Encoder().encode
+_encode_frame = msgspec.msgpack.Encoder().encode
 _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>.*)`$")
 
 
@@ -69,6 +70,15 @@ def invalid(exc: msgspec.ValidationError) -> BadRequest:
         return BadRequest(f"field {param!r} is required", param=param)
     reason = reason[:1].lower() + reason[1:]
     return BadRequest(f"{param}: {reason}" if param else reason, param=param)
+
+
+def encoded(value: Any, param: str) -> bytes:
+    """Free-form JSON as bytes; BadRequest for what no other process could read, such as integers over 64 bits."""
+    try:
+        _encode_frame(value)
+        return _encode_json(value)
+    except (OverflowError, RecursionError) as exc:
+        raise BadRequest(f"{param}: a number is out of range, or it is nested too deep", param=param) from exc
 
 
 def ignored_headers(data: dict[str, Any]) -> dict[str, str]:

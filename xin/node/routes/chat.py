@@ -9,7 +9,7 @@ from aiohttp import web
 from xin.errors import BadRequest, UnsupportedParameter
 from xin.node.keys import MANAGER
 from xin.node.manager import Lease
-from xin.node.routes.body import ignored_headers, json_response, read_object, to_struct
+from xin.node.routes.body import encoded, ignored_headers, json_response, read_object, to_struct
 from xin.node.routes.chunks import ChatChunks, Head
 from xin.node.routes.generation import Answer, Generations, collect, generating
 from xin.node.routes.logprobs import chat_logprobs
@@ -25,8 +25,6 @@ from xin.node.routes.sampling import (
 from xin.node.routes.streaming import stream_answer
 from xin.protocol.openai import ChatChoice, ChatCompletion, ChatCompletionRequest, ChatMessage
 from xin.worker.frames import Generate
-
-RESERVED_KWARGS = frozenset({"messages", "tools", "documents", "bos_token", "eos_token", "self"})
 
 
 async def create(request: web.Request) -> web.StreamResponse:
@@ -102,9 +100,7 @@ def _template_kwargs(body: ChatCompletionRequest) -> dict[str, Any]:
     if body.enable_thinking is not None:
         kwargs["enable_thinking"] = body.enable_thinking
     given = body.chat_template_kwargs or {}
-    for name in RESERVED_KWARGS.intersection(given):
-        param = f"chat_template_kwargs.{name}"
-        raise BadRequest(f"{param}: the node sets it", "leave it out", param=param)
+    encoded(given, "chat_template_kwargs")
     return {**kwargs, **given}
 
 

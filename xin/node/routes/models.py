@@ -9,7 +9,7 @@ from aiohttp import web
 
 from xin.errors import BadRequest, UnsupportedParameter
 from xin.node.keys import IDENTITY, MANAGER
-from xin.node.routes.body import flag, invalid, json_response, read_object
+from xin.node.routes.body import encoded, flag, invalid, json_response, read_object
 from xin.protocol.node import Instance, LaunchReply, LaunchRequest
 from xin.protocol.openai import Model, ModelList
 
@@ -98,6 +98,7 @@ def launch_request(data: dict[str, Any]) -> LaunchRequest:
         raise UnsupportedParameter(f"replica is {order.replica}: one replica only", "launch it twice", param="replica")
     options = {name: value for name, value in data.items() if name not in _LAUNCH_FIELDS}
     order.options = {**order.options, **options}
+    encoded(order.options, "options")
     return order
 
 

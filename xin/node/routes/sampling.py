@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from xin.errors import BadRequest
+from xin.node.routes.body import encoded
 from xin.protocol.node import Instance
 from xin.protocol.openai import ResponseFormat, SamplingFields
 from xin.worker.frames import Constraint, Sampling
 
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
-_encode = msgspec.json.Encoder().encode
 _SAME_NAME = (
     "temperature",
     "top_k",
@@ -64,7 +64,7 @@ def constraint_of(given: ResponseFormat | None) -> Constraint | None:
         schema = given.json_schema.schema if given.json_schema else None
         if schema is None:
             raise _required("response_format.json_schema.schema")
-        return Constraint("json_schema", _encode(schema).decode())
+        return Constraint("json_schema", encoded(schema, "response_format.json_schema.schema").decode())
     text = given.regex if given.type == "regex" else given.grammar
     if text is None:
         raise _required(f"response_format.{given.type}")
