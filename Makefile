@@ -38,7 +38,8 @@ snap: $(STAMPS)/dev ## write the TUI's snapshots anew
 bench: $(STAMPS)/bench $(STAMPS)/demo-model ## the figures of the README
 	@$(BIN)/python benchmarks/serving.py
 
-lock: $(STAMPS)/bench ## write constraints.txt from what is installed
+lock: $(STAMPS)/llama.cpp ## write constraints.txt: what is installed, and what else the groups need
+	@$(PIP) install -e . --group dev --group bench
 	@$(BIN)/python -m pip freeze --exclude-editable \
 	  | grep -vE '^#| @ |^(torch|triton|nvidia-.*-cu|nvidia-c)' > constraints.txt
 
