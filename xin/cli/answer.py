@@ -50,14 +50,16 @@ class Answer:
         elapsed = self.arrivals[-1] - self.arrivals[0] if self.arrivals else 0.0
         return (self.tokens - 1) / elapsed if elapsed > 0 else None
 
-    def figures(self) -> str:
-        """For people: `TTFT 53 ms · 87.2 tokens/s · 45 tokens`."""
+    def speed(self) -> str:
+        """For people: `TTFT 53 ms · 87.2 tokens/s`."""
         if self.ttft_ms is None:
             return "no answer"
-        parts = [f"TTFT {self.ttft_ms:.0f} ms"]
-        if self.tokens_per_second is not None:
-            parts.append(f"{self.tokens_per_second:.1f} tokens/s")
-        parts.append("1 token" if self.tokens == 1 else f"{self.tokens} tokens")
+        rate = self.tokens_per_second
+        return f"TTFT {self.ttft_ms:.0f} ms" + (f" · {rate:.1f} tokens/s" if rate is not None else "")
+
+    def figures(self) -> str:
+        """The speed, and `45 tokens`."""
+        parts = [self.speed(), "1 token" if self.tokens == 1 else f"{self.tokens} tokens"]
         if self.finish_reason == "length":
             parts.append("cut at max_tokens")
         return " · ".join(parts)

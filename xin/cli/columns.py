@@ -38,7 +38,9 @@ def _row(console: Console, answers: Sequence[Answer], width: int, lines: int | N
 def _figures(answer: Answer) -> str:
     if answer.error:
         return "failed"
-    return answer.figures() if answer.arrivals else "waiting …"
+    if answer.usage is None and not answer.arrivals:
+        return "waiting …"
+    return answer.speed()
 
 
 def _body(console: Console, answer: Answer, width: int, lines: int | None) -> Text:
