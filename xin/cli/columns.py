@@ -46,7 +46,7 @@ def _figures(answer: Answer) -> str:
 def _body(console: Console, answer: Answer, width: int, lines: int | None) -> Text:
     text = Text(printable(answer.text).strip())
     if answer.error:
-        text = Text(f"{answer.text}\n{answer.error.message}".strip(), style="red")
+        text = Text(printable(f"{answer.text}\n{answer.error.message}").strip(), style="red")
     if lines is None:
         return text
     wrapped = text.wrap(console, width)
