@@ -30,8 +30,19 @@ class PrefixCache:
     def cells(self) -> int:
         return sum(len(parked.tokens) for parked in self._parked)
 
-    def park(self, slot: int, tokens: list[int]) -> None:
-        self._parked.append(Parked(slot, np.array(tokens, dtype=np.int32)))
+    def park(self, slot: int, tokens: list[int]) -> list[int]:
+        """Keep it; the slots whose cells the caller shall free: those that say no more than another, and the oldest."""
+        new = Parked(slot, np.array(tokens, dtype=np.int32))
+        for parked in self._parked:
+            if common_prefix(parked.tokens, new.tokens) == len(new.tokens):
+                parked.used = new.used
+                return [slot]
+        freed = [p for p in self._parked if common_prefix(p.tokens, new.tokens) == len(p.tokens)]
+        self._parked = [p for p in self._parked if p not in freed]
+        self._parked.append(new)
+        while len(self._parked) > self.capacity:
+            freed.append(self._parked.pop(self._parked.index(min(self._parked, key=lambda p: p.used))))
+        return [p.slot for p in freed]
 
     def best(self, prompt: list[int], *, whole_only: bool) -> tuple[Parked | None, int, list[int]]:
         """(parked, shared tokens, the prompt with spliced ids). `whole_only`: only all of a parked sequence will do."""

@@ -326,11 +326,8 @@ class Scheduler:
         sequence.sampler.close()
         slot, sequence.slot = sequence.slot, -1
         if self._cache.capacity and sequence.leader is None and sequence.computed >= SHARE_AT_LEAST:
-            self._cache.park(slot, sequence.tokens[: sequence.computed])
-            if len(self._cache) > self._cache.capacity:
-                oldest = self._cache.oldest()
-                assert oldest is not None
-                self._forget(oldest.slot)
+            for freed in self._cache.park(slot, sequence.tokens[: sequence.computed]):
+                self._forget(freed)
         else:
             self._forget(slot)
 
