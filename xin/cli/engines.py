@@ -95,7 +95,7 @@ def _ask(question: str) -> bool:
 
 @contextmanager
 def _narration(name: str) -> Iterator[Report]:
-    """Steps on stderr: one live line with the time on a terminal, else a plain line now and then."""
+    """Steps on stderr: one live line with the time on a terminal, else a plain line for each new kind and now and then."""
     if sys.stderr.isatty():
         with _live(name) as report:
             yield report
@@ -115,14 +115,15 @@ def _live(name: str) -> Iterator[Report]:
 
 def _plain(name: str) -> Report:
     begun = time.monotonic()
-    shown_at, shown_kind = float("-inf"), ""
+    shown_at, shown_kinds = begun, set[str]()
 
     def report(step: str) -> None:
-        nonlocal shown_at, shown_kind
-        now, kind = time.monotonic(), step.partition(",")[0]
-        if kind == shown_kind and now - shown_at < _PLAIN_SECONDS:
+        nonlocal shown_at
+        now, kind = time.monotonic(), step.split(" ")[0]
+        if kind in shown_kinds and now - shown_at < _PLAIN_SECONDS:
             return
-        shown_at, shown_kind = now, kind
+        shown_at = now
+        shown_kinds.add(kind)
         say(f"{name}: {step} ({now - begun:.0f} s)")
 
     return report
