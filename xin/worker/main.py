@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from xin.backends import require
 from xin.backends.base import Engine, Output, Weights
-from xin.errors import BadRequest, InternalError, LoadFailed, XinError
+from xin.errors import InternalError, LoadFailed, XinError
 from xin.worker.channel import Channel
 from xin.worker.frames import (
     Accepted,
@@ -150,10 +150,10 @@ class Worker:
                 self._forget(request_id)
                 self._channel.send(failed(request_id, exc))
                 continue
-            except Exception as exc:  # border: one request must not end the worker
+            except Exception:  # border: one request must not end the worker
                 traceback.print_exc()
                 self._forget(request_id)
-                self._channel.send(Failed(request_id, BadRequest.code, f"the request could not be prepared: {exc}"))
+                self._channel.send(Failed(request_id, InternalError.code, "the request could not be prepared: see the log"))
                 continue
             if isinstance(ready, Result):
                 self._channel.send(ready)
