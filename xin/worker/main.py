@@ -153,7 +153,9 @@ class Worker:
             except Exception:  # border: one request must not end the worker
                 traceback.print_exc()
                 self._forget(request_id)
-                self._channel.send(Failed(request_id, InternalError.code, "the request could not be prepared: see the log"))
+                self._channel.send(
+                    failed(request_id, InternalError("the request could not be prepared", "see the log"))
+                )
                 continue
             if isinstance(ready, Result):
                 self._channel.send(ready)
