@@ -95,7 +95,7 @@ def _ask(question: str) -> bool:
 
 @contextmanager
 def _narration(name: str) -> Iterator[Report]:
-    """Steps on stderr: one live line with the time on a terminal, else a plain line for each new kind and now and then."""
+    """Steps on stderr: a live line with the time on a terminal, else a line for each new kind, and now and then."""
     if sys.stderr.isatty():
         with _live(name) as report:
             yield report
