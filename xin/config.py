@@ -67,7 +67,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Config:
-    """Merge the layers; `flags` is {"node": {...}} with None for what was not given. Raises UsageError naming the key."""
+    """Merge the layers; `flags`: {"node": {...}}, None where nothing was given. Raises UsageError naming the key."""
     environ = os.environ if environ is None else environ
     file = file or paths.config_file()
     tree: dict[str, dict[str, Any]] = _read(file)
