@@ -279,6 +279,13 @@ def test_a_token_out_of_line_is_an_error(factory, vocabulary) -> None:
         matcher.apply(np.zeros(len(vocabulary.pieces), np.float32))
 
 
+def test_what_turns_complex_after_the_first_token_is_refused_too(factory, vocabulary) -> None:
+    grammar = 'start: "x" "!" "y" BIG\nBIG: /(a{1000}){1000}/'
+    with pytest.raises(BadRequest, match="too complex") as caught:
+        lets(factory, vocabulary, Constraint("grammar", grammar), "x!yaaaaaaaa")
+    assert caught.value.param == "response_format"
+
+
 def test_unused_ids_and_odd_sizes() -> None:
     pieces = [b"<eos>", b"a", b"", b"b", b"ab"]
     factory = ConstraintFactory(pieces, eos_ids=[0], tokenize=lambda text: [1] * len(text), special_ids=[0])

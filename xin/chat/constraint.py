@@ -21,6 +21,8 @@ MAX_CHARS = 128 * 1024
 # llguidance recurses over chains of rules: a deep one needs more than a thread's usual 8 MB (macOS: 0.5 MB).
 STACK_BYTES = 64 * 1024 * 1024
 SLOW_MASK_SECONDS = 1.0
+# A tenth of llguidance's own: a regex that needs more is found out after 0.1 s, and real schemas need far less.
+LEXER_FUEL = 100_000
 CACHED = 32
 
 # One line, spaced as json.dumps does: white space that is left open is where a small model stalls.
@@ -184,12 +186,16 @@ def _build(constraint: Constraint, tokenizer: Any) -> Any:
     """A matcher whose first mask is computed, so that what is slow or too complex shows here."""
     from llguidance import LLMatcher, LLParserLimits
 
-    matcher = LLMatcher(tokenizer, _grammar(constraint), log_level=0, limits=LLParserLimits(verbose_errors=False))
+    limits = LLParserLimits(initial_lexer_fuel=LEXER_FUEL, verbose_errors=False)
+    matcher = LLMatcher(tokenizer, _grammar(constraint), log_level=0, limits=limits)
     if matcher.is_error():
         raise _refused(constraint.kind, matcher.get_error())
     began = time.perf_counter()
-    matcher.compute_bitmask()
-    if matcher.is_error() or time.perf_counter() - began > SLOW_MASK_SECONDS:
+    mask = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+    took = time.perf_counter() - began
+    allowed = np.flatnonzero(np.unpackbits(mask, bitorder="little"))
+    # A lexer that gave up lets a token through that it then refuses.
+    if took > SLOW_MASK_SECONDS or not len(allowed) or not matcher.deep_copy().consume_token(int(allowed[0])):
         raise BadRequest(f"the {constraint.kind} is too complex", "repeat less, or nest less deeply", param=PARAM)
     return matcher
 
@@ -249,7 +255,7 @@ def _refused(kind: str, error: str) -> BadRequest:
 
 def _runtime_error(matcher: Any) -> BadRequest | InternalError:
     error = " ".join(str(matcher.get_error()).split())[:300]
-    if "TooComplex" in str(matcher.stop_reason()):
+    if "TooComplex" in str(matcher.stop_reason()) or "too many expressions" in error:
         return BadRequest("the constraint became too complex to follow", "simplify it", param=PARAM)
     return InternalError(f"the constraint cannot go on: {error}")
 
@@ -261,7 +267,7 @@ def _on_deep_stack(work: Callable[[], Any]) -> Any:
     def run() -> None:
         try:
             result.append(work())
-        except BaseException as exc:
+        except BaseException as exc:  # a panic in Rust is one, and must not end the caller's thread
             failure.append(exc)
 
     with _stack_lock:
@@ -272,8 +278,10 @@ def _on_deep_stack(work: Callable[[], Any]) -> Any:
         finally:
             threading.stack_size(before)
     thread.join()
-    if failure:
+    if failure and isinstance(failure[0], Exception):
         raise failure[0]
+    if failure:
+        raise BadRequest(f"the constraint cannot be compiled: {failure[0]}"[:500], param=PARAM) from failure[0]
     return result[0]
 
 
