@@ -1,4 +1,4 @@
-"""What every test gets: a home of its own, and proof that it left no process behind."""
+"""What every test gets: a home of its own, and proof that it left no child process behind."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def xin_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_child_left() -> Iterator[None]:
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    before = {child.pid for child in psutil.Process().children()}
     yield
-    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    left = [child for child in psutil.Process().children() if child.pid not in before]
     _, alive = psutil.wait_procs(left, timeout=5)
     names = [" ".join(child.cmdline()[:6]) for child in alive if child.status() != psutil.STATUS_ZOMBIE]
     for child in alive:
