@@ -77,7 +77,7 @@ class Weights:
 
 
 class Engine(ABC):
-    """One loaded model. All methods but tokenize, detokenize, render and compile run on the worker's step thread."""
+    """One loaded model. tokenize, detokenize, render, infill, compile and warm run on another thread than the rest."""
 
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]] = frozenset()
@@ -129,6 +129,9 @@ class Engine(ABC):
     def compile(self, constraint: Constraint) -> Any:
         """Prepare a constraint off the step thread; raise BadRequest (param response_format) when it is malformed."""
         raise UnsupportedParameter(f"{self.name} cannot constrain its output", param="response_format")
+
+    def warm(self) -> None:  # noqa: B027
+        """Called once, when the worker has been idle for a while: build what a first request would wait for."""
 
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
         """One little-endian float32 vector per token list."""

@@ -41,6 +41,7 @@ from xin.worker.options import convert_options
 
 STATS_INTERVAL_S = 0.5
 SWITCH_INTERVAL_S = 0.0005  # the step thread must get the GIL back soon after each decode
+WARM_AFTER_S = 2.0
 SPIN_COUNT = "300"  # OpenMP threads that spin for long starve every other process on the same cores
 log = logging.getLogger("xin.worker")
 
@@ -137,8 +138,15 @@ class Worker:
     # -- preparer thread
 
     def prepare_forever(self, work: queue.SimpleQueue[Down]) -> None:
+        warm = False
         while True:
-            frame = work.get()
+            try:
+                frame = work.get(timeout=None if warm else WARM_AFTER_S)
+            except queue.Empty:
+                if not self._engine.busy():
+                    warm = True
+                    self._engine.warm()
+                continue
             request_id: int = getattr(frame, "request_id", 0)
             if isinstance(frame, Generate) and request_id in self._cancelled:
                 self._forget(request_id)

@@ -109,6 +109,12 @@ class LlamaCppEngine(Engine):
         ]
 
     def compile(self, constraint: Constraint) -> Any:
+        return self._factory().compile(constraint)
+
+    def warm(self) -> None:
+        self._factory().warm()
+
+    def _factory(self) -> ConstraintFactory:
         from xin.chat.constraint import ConstraintFactory
 
         if self._constraints is None:
@@ -120,7 +126,7 @@ class LlamaCppEngine(Engine):
                 special_ids=vocabulary.control_ids,
                 tokenize=lambda data: vocabulary.tokenize(data, False, False),
             )
-        return self._constraints.compile(constraint)
+        return self._constraints
 
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
         if self._embedder is None:
