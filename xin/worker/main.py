@@ -145,7 +145,7 @@ class Worker:
             except queue.Empty:
                 if not self._engine.busy():
                     warm = True
-                    self._engine.warm()
+                    self._warm()
                 continue
             request_id: int = getattr(frame, "request_id", 0)
             if isinstance(frame, Generate) and request_id in self._cancelled:
@@ -171,6 +171,12 @@ class Worker:
                 self._inbox.put(lambda job=ready: self._submit(job))  # type: ignore[misc]
             else:
                 self._inbox.put(lambda call=ready, rid=request_id: self._call(rid, call))  # type: ignore[misc]
+
+    def _warm(self) -> None:
+        try:
+            self._engine.warm()
+        except Exception:  # border: what fails here fails again, with its cause, for the request that needs it
+            traceback.print_exc()
 
     def _forget(self, request_id: int) -> None:
         self._preparing.discard(request_id)
