@@ -239,6 +239,7 @@ class InstanceRunner:
         )
         self._settle(None)
         self.keep_alive.touch()
+        self._looked_at = 0.0  # what a load has shown so far is not what the model holds
         self._look_at_memory()
 
     async def _back_off(self, cause: XinError) -> None:
@@ -326,3 +327,4 @@ class InstanceRunner:
         memory = await handle.look_at_memory()
         if memory is not None and handle is self._handle:
             self.instance.worker.rss_bytes = memory.rss_bytes
+            self._publish_soon()
