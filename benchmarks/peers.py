@@ -236,10 +236,6 @@ class Xin(Peer):
         self.launches.append(request)
         await asyncio.to_thread(_post, self.base + "/v1/models", request)
 
-    @property
-    def node_pid(self) -> int:
-        return self.process.pid
-
     def pids(self) -> list[int]:
         listed = _get(self.base + "/api/instances")
         return [self.process.pid, *(one["worker"]["pid"] for one in listed if one["worker"]["pid"])]

@@ -11,9 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 from load import Ask, Reply, stream_all, stream_beside, stream_one
-from noise import Noise, quiet
+from noise import Noise, cpu_seconds, quiet
 from peers import LlamaCppPython, LlamaServer, Peer, RawLoop, Shape, Xin
 from prompts import prose
 
@@ -200,14 +199,12 @@ async def _up(peers: Sequence[Peer], shape: Shape) -> AsyncIterator[list[Peer]]:
 
 
 async def _load_figures(peer: Peer, asks: Sequence[Ask]) -> Figures:
-    node = psutil.Process(peer.node_pid) if isinstance(peer, Xin) else None
-    before = node.cpu_times() if node else None
+    node = peer.process.pid if isinstance(peer, Xin) else None
+    before = cpu_seconds(node) if node else 0.0
     replies = await stream_all(peer.url, asks)
     figures = _figures(replies)
-    if node and before:
-        after = node.cpu_times()
-        spent = after.user + after.system - before.user - before.system
-        figures["node_cpu_ms_per_token"] = 1e3 * spent / sum(reply.completion_tokens for reply in replies)
+    if node:
+        figures["node_cpu_ms_per_token"] = 1e3 * (cpu_seconds(node) - before) / figures["tokens"]
     return figures
 
 

@@ -32,7 +32,6 @@ SLOW_ROUNDS = 3
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     words = {word for word in options.only.split(",") if word}
     if unknown := words - SCENARIOS.keys() - PEERS.keys():
         print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join([*SCENARIOS, *PEERS])}", file=sys.stderr)
@@ -59,6 +58,9 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         peers=[PEERS[name].name for name in peers if _installed(name)],
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     began, host = time.time(), machine()
     failed: dict[str, str] = {}
     for name, scenario in SCENARIOS.items():
@@ -69,6 +71,9 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         except (StreamFailed, PeerFailed) as exc:
             failed[name] = str(exc)
             print(f"{name} failed: {exc}", file=sys.stderr)
+        except asyncio.CancelledError:  # Ctrl-C or SIGTERM: what was measured is still told
+            failed[name] = "interrupted"
+            break
     return {
         "machine": host,
         "load_average_end": [round(value, 2) for value in os.getloadavg()],
