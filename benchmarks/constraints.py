@@ -16,11 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "300")  # as a worker sets it
-
 from xin.backends.base import Request, Weights
 from xin.backends.llama_cpp.engine import LlamaCppEngine
 from xin.worker.frames import Constraint, Sampling
+from xin.worker.main import bound_spinning
 
 SCHEMA = {
     "type": "object",
@@ -39,6 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    bound_spinning(os.environ)
     engine = LlamaCppEngine.load(
         Weights([str(demo_model())], "smollm2"),
         LlamaCppEngine.Options(context_length=1024, threads=os.cpu_count()),

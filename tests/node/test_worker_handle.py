@@ -162,18 +162,6 @@ async def test_stats_come_while_it_runs(start):
     assert 10 < listener.stats[0].tokens_per_second < 25
 
 
-async def test_the_environment_keeps_spins_short_unless_the_user_chose(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    environment = worker_process._environment(3)
-    assert (environment["GOMP_SPINCOUNT"], environment["XIN_THREADS"]) == ("300", "3")
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert worker_process._environment(3)["GOMP_SPINCOUNT"] == "7"
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    assert "GOMP_SPINCOUNT" not in worker_process._environment(3)
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, 10_000])
 def test_frames_survive_any_split(size):
     frames = [Deltas([Delta(1, 0, "词" * n)]) for n in range(20)] + [Done(1, 0, "stop", 20)]

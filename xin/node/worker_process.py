@@ -133,8 +133,4 @@ class WorkerProcess(asyncio.SubprocessProtocol):
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Short spins: workers that share cores and spin are up to 100 times slower. The user's own choice wins."""
-    environment = {**os.environ, "XIN_THREADS": str(threads)}
-    if "OMP_WAIT_POLICY" not in environment:
-        environment.setdefault("GOMP_SPINCOUNT", "300")
-    return environment
+    return {**os.environ, "XIN_THREADS": str(threads)}
