@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import numpy as np
+
 from xin.backends.llama_cpp.prefix_cache import PrefixCache
 
 
@@ -16,23 +18,34 @@ def ids(text: str) -> list[int]:
     return [ord(char) - 97 for char in text]
 
 
-def cache(capacity: int = 4) -> PrefixCache:
-    return PrefixCache(capacity, Letters())  # type: ignore[arg-type]
+def cache(capacity: int = 4, limit_bytes: int = 1000) -> PrefixCache:
+    return PrefixCache(capacity, limit_bytes, Letters())  # type: ignore[arg-type]
+
+
+def park(it: PrefixCache, tokens: list[int], size_bytes: int = 10) -> bool:
+    if wanted := it.wants(tokens, size_bytes):
+        it.park(tokens, np.zeros(size_bytes, np.uint8))
+    return wanted
+
+
+def found(it: PrefixCache, text: str) -> list[int] | None:
+    parked = it.best(ids(text), whole_only=False)[0]
+    return None if parked is None else parked.tokens.tolist()
 
 
 def test_the_longest_prefix_wins_and_the_last_token_is_never_cached() -> None:
     it = cache()
-    it.park(1, ids("hellothere"))
-    it.park(2, ids("helloworld"))
+    park(it, ids("hellothere"))
+    park(it, ids("helloworld"))
     parked, shared, tokens = it.best(ids("helloworld"), whole_only=False)
-    assert parked is not None and (parked.slot, shared) == (2, 9)
+    assert parked is not None and (parked.tokens.tolist(), shared) == (ids("helloworld"), 9)
     assert tokens == ids("helloworld")
 
 
 def test_other_tokens_of_the_same_text_are_spliced_in() -> None:
     it = cache()
     generated = [*ids("xxxxxxxx"), 26, 27, *ids("ef")]  # ab cd e f
-    it.park(1, generated)
+    park(it, generated)
     parked, shared, tokens = it.best([*ids("xxxxxxxx"), *ids("abcdefgh")], whole_only=False)
     assert parked is not None
     assert tokens == [*generated, *ids("gh")]
@@ -41,7 +54,7 @@ def test_other_tokens_of_the_same_text_are_spliced_in() -> None:
 
 def test_splicing_stops_where_the_texts_part() -> None:
     it = cache()
-    it.park(1, [*ids("xxxxxxxx"), 26, 27])  # ab cd
+    park(it, [*ids("xxxxxxxx"), 26, 27])  # ab cd
     _, shared, tokens = it.best([*ids("xxxxxxxx"), *ids("abcq")], whole_only=False)
     assert tokens == [*ids("xxxxxxxx"), 26, *ids("cq")]
     assert shared == 9
@@ -49,7 +62,7 @@ def test_splicing_stops_where_the_texts_part() -> None:
 
 def test_tokens_that_straddle_each_other_are_left_alone() -> None:
     it = cache()
-    it.park(1, [*ids("xxxxxxxx"), 26, *ids("c")])  # ab c
+    park(it, [*ids("xxxxxxxx"), 26, *ids("c")])  # ab c
     prompt = [*ids("xxxxxxxx"), *ids("a"), 28, *ids("z")]  # a bc z
     _, shared, tokens = it.best(prompt, whole_only=False)
     assert tokens == [*ids("xxxxxxxx"), 26, *ids("cz")]
@@ -58,22 +71,32 @@ def test_tokens_that_straddle_each_other_are_left_alone() -> None:
 
 def test_a_recurrent_model_can_only_go_on_from_the_end() -> None:
     it = cache()
-    it.park(1, ids("hello"))
+    park(it, ids("hello"))
     assert it.best(ids("help"), whole_only=True)[0] is None
     assert it.best(ids("hellothere"), whole_only=True)[1] == 5
 
 
 def test_what_says_no_more_than_another_is_dropped() -> None:
     it = cache()
-    assert it.park(1, ids("hello")) == []
-    assert it.park(2, ids("hellothere")) == [1]
-    assert it.park(3, ids("hell")) == [3]
-    assert (len(it), it.cells) == (1, 10)
+    assert park(it, ids("hello"))
+    assert park(it, ids("hellothere"))
+    assert not park(it, ids("hell"))
+    assert len(it) == 1
 
 
 def test_the_least_recently_used_goes_first() -> None:
     it = cache(2)
-    it.park(1, ids("one"))
-    it.park(2, ids("two"))
+    park(it, ids("one"))
+    park(it, ids("two"))
     it.best(ids("onex"), whole_only=False)
-    assert it.park(3, ids("three")) == [2]
+    park(it, ids("wxyz"))
+    assert found(it, "twox") is None
+    assert found(it, "onex") == ids("one")
+
+
+def test_the_bytes_of_all_are_bounded() -> None:
+    it = cache(limit_bytes=25)
+    for text in ("one", "two", "wxyz"):
+        park(it, ids(text), 10)
+    assert len(it) == 2
+    assert not park(it, ids("huge"), 26)

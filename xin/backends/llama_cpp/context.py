@@ -23,6 +23,7 @@ class Context:
     """Owns the context; `cells` is how many tokens it holds for all sequences together."""
 
     def __init__(self, model: Any, params: Any, vocabulary_size: int, *, can_rewind: bool) -> None:
+        self.unified = bool(params.kv_unified)
         pointer = lib.llama_init_from_model(model, params)
         if not pointer:
             raise OutOfMemory(
@@ -33,7 +34,6 @@ class Context:
         self.pointer = pointer
         self.cells = int(lib.llama_n_ctx(pointer))
         self.can_rewind = can_rewind
-        self.keeps_sequences = True
         self.max_outputs = int(params.n_outputs_max)
         self._memory = lib.llama_get_memory(pointer)
         self._vocabulary_size = vocabulary_size
@@ -50,9 +50,32 @@ class Context:
     def copy(self, source: int, target: int, length: int) -> None:
         """The first `length` tokens of `source` also belong to `target`; no bytes move in a unified cache."""
         lib.llama_memory_seq_rm(self._memory, target, -1, -1)
-        lib.llama_memory_seq_cp(
-            self._memory, source, target, 0 if self.can_rewind else -1, length if self.can_rewind else -1
-        )
+        if self.unified and self.can_rewind:
+            lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+        else:  # only whole sequences can be copied
+            lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self.cut(target, length)
+
+    def cut(self, sequence: int, length: int) -> None:
+        """Forget what comes after the first `length` tokens."""
+        if self.can_rewind:
+            lib.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def state_bytes(self, sequence: int) -> int:
+        return int(lib.llama_state_seq_get_size(self.pointer, sequence))
+
+    def save(self, sequence: int) -> npt.NDArray[np.uint8]:
+        """The sequence's keys and values, as bytes that restore() takes."""
+        state = np.empty(self.state_bytes(sequence), np.uint8)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        written = int(lib.llama_state_seq_get_data(self.pointer, pointer, len(state), sequence))
+        return state[:written]
+
+    def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> bool:
+        """False when there is no room; the sequence is empty then."""
+        self.remove(sequence)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return bool(lib.llama_state_seq_set_data(self.pointer, pointer, len(state), sequence))
 
     def remove(self, sequence: int) -> None:
         lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)

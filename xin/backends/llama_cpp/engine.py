@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from xin.chat.constraint import ConstraintFactory
 
 DEFAULT_WINDOW = 8192
-DEFAULT_KV_BYTES = 256 * 1024 * 1024
+POOL_BYTES = 256 * 1024 * 1024  # of a KV pool that all requests share
+APART_BYTES = 512 * 1024 * 1024  # up to this much, each request has its own
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
 _GGML_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
@@ -31,6 +32,7 @@ class LlamaCppEngine(Engine):
     Options = LlamaCppOptions
 
     def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
+        from xin.backends.llama_cpp.prefix_cache import PrefixCache
         from xin.backends.llama_cpp.prompt import Prompt
         from xin.backends.llama_cpp.scheduler import Scheduler
 
@@ -44,10 +46,10 @@ class LlamaCppEngine(Engine):
         self._scheduler = Scheduler(
             self._context,
             model.vocabulary,
+            PrefixCache(options.prefix_cache, options.prefix_cache_mib * 2**20, model.vocabulary),
             window=self._window,
             n_parallel=options.n_parallel,
             n_batch=options.n_batch,
-            n_cached=options.prefix_cache,
         )
         self._prompt = Prompt(model, weights, options.chat_template)
         self._embedder: Embedder | None = None
@@ -159,16 +161,17 @@ class LlamaCppEngine(Engine):
 
         options = self._options
         params = lib.llama_context_default_params()
-        cells = options.kv_cells or max(
-            self._window, min(4 * self._window, DEFAULT_KV_BYTES // max(self._cell_bytes, 1))
-        )
-        sequences = options.n_parallel + options.prefix_cache
-        params.n_ctx = max(cells, self._window)
+        apart = options.n_parallel * self._window  # a pool of its own for each request: no masks to look at
+        params.kv_unified = options.kv_cells is not None or apart * self._cell_bytes > APART_BYTES
+        if params.kv_unified:
+            most = POOL_BYTES // max(self._cell_bytes, 1)
+            params.n_ctx = max(options.kv_cells or min(4 * self._window, most), self._window)
+        else:
+            params.n_ctx = apart
         params.n_batch = options.n_batch
         params.n_ubatch = min(options.n_ubatch, options.n_batch)
-        params.n_seq_max = sequences
-        params.n_outputs_max = min(options.n_batch, max(64, sequences))
-        params.kv_unified = True
+        params.n_seq_max = options.n_parallel
+        params.n_outputs_max = min(options.n_batch, max(64, options.n_parallel))
         params.flash_attn_type = _FLASH[options.flash_attn]
         params.type_k = _GGML_TYPES[options.cache_type_k]
         params.type_v = _GGML_TYPES[options.cache_type_v]

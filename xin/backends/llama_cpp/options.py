@@ -24,7 +24,8 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cache_type_v    type of the cached values; other than f16 needs flash attention
     kv_cells        tokens that all running and cached requests hold together; default: by memory
     mmap            map the file instead of reading it
-    prefix_cache    conversations whose keys and values are kept after they ended; 0 = none
+    prefix_cache    conversations whose keys and values are kept, in RAM, after they ended; 0 = none
+    prefix_cache_mib  MiB of RAM that they may take together
     lora            LoRA adapters: PATH or PATH=SCALE
     chat_template   a Jinja template in place of the model's own
     """
@@ -40,6 +41,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cache_type_v: CacheType = "f16"
     kv_cells: Annotated[int, Meta(ge=8, le=268_435_456)] | None = None
     mmap: bool = True
-    prefix_cache: Annotated[int, Meta(ge=0, le=100)] = 16
+    prefix_cache: Annotated[int, Meta(ge=0, le=1000)] = 32
+    prefix_cache_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
     lora: list[str] = []
     chat_template: str | None = None

@@ -1,7 +1,9 @@
-"""Parked sequences: the longest prefix of a new prompt that is already in memory, and what to forget first.
+"""Parked sequences: the longest prefix of a new prompt that was computed before, and what to forget first.
+
+They are kept in the host's memory, not in the context: there every cell costs every running stream a look at its mask.
 
 History that a client sends back is tokenised anew and may be cut into other tokens than those that were generated.
-Where the bytes are equal the generated ids are spliced in, so that their cells still count.
+Where the bytes are equal the generated ids are spliced in, so that their keys and values still count.
 """
 
 from __future__ import annotations
@@ -16,33 +18,35 @@ from xin.backends.llama_cpp.vocabulary import Vocabulary
 
 
 class PrefixCache:
-    """At most `capacity` parked sequences, the least recently used forgotten first."""
+    """At most `capacity` parked sequences of `limit_bytes` together, the least recently used forgotten first."""
 
-    def __init__(self, capacity: int, vocabulary: Vocabulary) -> None:
+    def __init__(self, capacity: int, limit_bytes: int, vocabulary: Vocabulary) -> None:
         self.capacity = capacity
+        self._limit_bytes = limit_bytes
         self._vocabulary = vocabulary
         self._parked: list[Parked] = []
 
     def __len__(self) -> int:
         return len(self._parked)
 
-    @property
-    def cells(self) -> int:
-        return sum(len(parked.tokens) for parked in self._parked)
-
-    def park(self, slot: int, tokens: list[int]) -> list[int]:
-        """Keep it; the slots whose cells the caller shall free: those that say no more than another, and the oldest."""
-        new = Parked(slot, np.array(tokens, dtype=np.int32))
+    def wants(self, tokens: list[int], size_bytes: int) -> bool:
+        """Is it worth keeping: does it fit, and does it say more than what is here?"""
+        if not self.capacity or size_bytes > self._limit_bytes:
+            return False
+        new = np.array(tokens, dtype=np.int32)
         for parked in self._parked:
-            if common_prefix(parked.tokens, new.tokens) == len(new.tokens):
-                parked.used = new.used
-                return [slot]
-        freed = [p for p in self._parked if common_prefix(p.tokens, new.tokens) == len(p.tokens)]
-        self._parked = [p for p in self._parked if p not in freed]
+            if common_prefix(parked.tokens, new) == len(new):
+                parked.used = time.monotonic()
+                return False
+        return True
+
+    def park(self, tokens: list[int], state: npt.NDArray[np.uint8]) -> None:
+        """Keep it; what says no more than it does is dropped, then the oldest."""
+        new = Parked(np.array(tokens, dtype=np.int32), state)
+        self._parked = [p for p in self._parked if common_prefix(p.tokens, new.tokens) < len(p.tokens)]
         self._parked.append(new)
-        while len(self._parked) > self.capacity:
-            freed.append(self._parked.pop(self._parked.index(min(self._parked, key=lambda p: p.used))))
-        return [p.slot for p in freed]
+        while len(self._parked) > self.capacity or sum(len(p.state) for p in self._parked) > self._limit_bytes:
+            self._parked.remove(min(self._parked, key=lambda p: p.used))
 
     def best(self, prompt: list[int], *, whole_only: bool) -> tuple[Parked | None, int, list[int]]:
         """(parked, shared tokens, the prompt with spliced ids). `whole_only`: only all of a parked sequence will do."""
@@ -61,19 +65,6 @@ class PrefixCache:
         if best[0] is not None:
             best[0].used = time.monotonic()
         return best
-
-    def take(self, parked: Parked) -> None:
-        """The caller goes on with the parked sequence's own slot."""
-        self._parked.remove(parked)
-
-    def oldest(self, besides: Parked | None = None) -> Parked | None:
-        """What to forget next; the caller frees its cells."""
-        rest = [parked for parked in self._parked if parked is not besides]
-        if not rest:
-            return None
-        parked = min(rest, key=lambda item: item.used)
-        self._parked.remove(parked)
-        return parked
 
     def _splice(self, parked: npt.NDArray[np.int32], wanted: npt.NDArray[np.int32], at: int) -> tuple[int, list[int]]:
         """Walk both from where they differ; keep parked ids up to the last place where their bytes end together."""

@@ -29,17 +29,24 @@ class Scheduler:
     """All generations of one context. Not thread-safe: the step thread owns it."""
 
     def __init__(
-        self, context: Context, vocabulary: Vocabulary, *, window: int, n_parallel: int, n_batch: int, n_cached: int
+        self,
+        context: Context,
+        vocabulary: Vocabulary,
+        cache: PrefixCache,
+        *,
+        window: int,
+        n_parallel: int,
+        n_batch: int,
     ) -> None:
         self._context = context
         self._vocabulary = vocabulary
+        self._cache = cache
         self._window = window
         self._n_batch = n_batch
         self._batch = Batch(n_batch)
         self._candidates = Candidates(vocabulary.size)
         self._pace = Pace(FIRST_GUESS_S)
-        self._cache = PrefixCache(n_cached if context.keeps_sequences else 0, vocabulary)
-        self._slots = list(range(n_parallel + n_cached))[::-1]
+        self._slots = list(range(n_parallel))[::-1]
         self._n_parallel = n_parallel
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -83,7 +90,7 @@ class Scheduler:
         return Load(
             running=len({s.request.id for s in self._running}),
             waiting=len({s.request.id for s in self._waiting}),
-            kv_used=self._cells_used() + self._cache.cells,
+            kv_used=self._cells_used(),
             kv_total=self._context.cells,
             cached_sequences=len(self._cache),
         )
@@ -121,8 +128,8 @@ class Scheduler:
             self._running.append(sequence)
 
     def _fits(self, sequence: Sequence) -> bool:
-        """May it start? Parked sequences make room; a running one is never pushed out for a newcomer."""
-        if not self._running:
+        """May it start? A running sequence is never pushed out for a newcomer."""
+        if not self._running or not self._context.unified:
             return True
         need = len(sequence.tokens) + min(sequence.left, 64)
         return self._cells_used() + need - self._shareable(sequence) <= self._context.cells
@@ -148,22 +155,14 @@ class Scheduler:
                 (None, 0, sequence.tokens) if tokens != sequence.tokens else (parked, shared, tokens)
             )
         leader, ahead = self._leader(sequence) if reuse and self._context.can_rewind else (None, 0)
+        sequence.slot = self._slots.pop()
         if leader is not None and ahead >= shared + SHARE_AT_LEAST:
             sequence.leader, sequence.shared = leader, ahead
-            sequence.slot = self._free_slot()
-            return
-        if parked is None or not shared:
-            sequence.slot = self._free_slot()
-            return
-        sequence.prompt_length += len(tokens) - len(sequence.tokens)
-        sequence.tokens = tokens
-        if shared == len(parked.tokens):
-            self._cache.take(parked)
-            sequence.slot = parked.slot
-        else:
-            sequence.slot = self._free_slot(keep=parked)
-            self._context.copy(parked.slot, sequence.slot, shared)
-        sequence.computed = sequence.cached = shared
+        elif parked is not None and self._context.restore(sequence.slot, parked.state):
+            self._context.cut(sequence.slot, shared)
+            sequence.prompt_length += len(tokens) - len(sequence.tokens)
+            sequence.tokens = tokens
+            sequence.computed = sequence.cached = shared
 
     def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
         wanted = np.array(sequence.tokens, dtype=np.int32)
@@ -173,13 +172,6 @@ class Scheduler:
             if shared > best[1]:
                 best = (other, shared)
         return best
-
-    def _free_slot(self, keep: Any = None) -> int:
-        if not self._slots:
-            oldest = self._cache.oldest(keep)
-            assert oldest is not None, "more running sequences than slots"
-            self._forget(oldest.slot)
-        return self._slots.pop()
 
     def _forget(self, slot: int) -> None:
         self._context.remove(slot)
@@ -325,20 +317,16 @@ class Scheduler:
         self._running.remove(sequence)
         sequence.sampler.close()
         slot, sequence.slot = sequence.slot, -1
-        if self._cache.capacity and sequence.leader is None and sequence.computed >= SHARE_AT_LEAST:
-            for freed in self._cache.park(slot, sequence.tokens[: sequence.computed]):
-                self._forget(freed)
-        else:
-            self._forget(slot)
+        if sequence.leader is None and sequence.computed >= SHARE_AT_LEAST:
+            tokens = sequence.tokens[: sequence.computed]
+            if self._cache.wants(tokens, self._context.state_bytes(slot)):
+                self._cache.park(tokens, self._context.save(slot))
+        self._forget(slot)
 
     # -- when the cells run out
 
     def _make_room(self) -> list[Output]:
-        """No cells for the batch: forget a parked one, else the youngest goes back to waiting, to be computed anew."""
-        oldest = self._cache.oldest()
-        if oldest is not None:
-            self._forget(oldest.slot)
-            return []
+        """No cells for the batch: the youngest goes back to waiting, to be computed anew later."""
         if len(self._running) == 1:
             return self._fail(
                 OutOfMemory(

@@ -47,10 +47,10 @@ class Sequence:
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """A sequence that has ended; its cells stay in slot `slot` until they are needed."""
+    """A sequence that has ended; `state` holds its keys and values, in the host's memory."""
 
-    slot: int
     tokens: npt.NDArray[np.int32]
+    state: npt.NDArray[np.uint8]
     used: float = field(default_factory=time.monotonic)
 
 
