@@ -5,6 +5,7 @@ Source of the shape: nano-vllm's `LLMEngine.step`. A newcomer copies echo.py and
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Request:
     stop_token_ids: frozenset[int] = frozenset()
     constraint: Constraint | None = None
     compiled: Any = None  # what Engine.compile made of `constraint`, off the step thread
+    arrived_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW = 8192
 POOL_BYTES = 256 * 1024 * 1024  # of a KV pool that all requests share
+APART_FROM = 8  # requests
 APART_BYTES = 512 * 1024 * 1024  # up to this much, each request has its own
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
 _GGML_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
@@ -161,8 +162,11 @@ class LlamaCppEngine(Engine):
 
         options = self._options
         params = lib.llama_context_default_params()
-        apart = options.n_parallel * self._window  # a pool of its own for each request: no masks to look at
-        params.kv_unified = options.kv_cells is not None or apart * self._cell_bytes > APART_BYTES
+        # A pool of its own for each request spares many streams each other's masked cells; one pool for all lets few
+        # streams and a prompt share one pass.
+        apart = options.n_parallel * self._window
+        affordable = options.kv_cells is None and apart * self._cell_bytes <= APART_BYTES
+        params.kv_unified = not (affordable and options.n_parallel >= APART_FROM)
         if params.kv_unified:
             most = POOL_BYTES // max(self._cell_bytes, 1)
             params.n_ctx = max(options.kv_cells or min(4 * self._window, most), self._window)

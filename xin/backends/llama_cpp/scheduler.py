@@ -22,6 +22,8 @@ from xin.errors import InternalError, OutOfMemory, XinError
 from xin.worker.frames import TokenLogprob
 
 SHARE_AT_LEAST = 16  # waiting for another's prefix pays from about this many tokens on
+TOGETHER_S = 0.1  # requests that arrive within this time are a burst
+ALIKE = 4  # nobody of a burst waits for one with more than this many times as much to read
 FIRST_GUESS_S = 0.004
 
 
@@ -69,6 +71,7 @@ class Scheduler:
                     matcher=matcher,
                     prompt_length=len(request.tokens),
                     arrival=self._arrivals,
+                    arrived_at=request.arrived_at,
                     prompt_logprobs=[] if request.prompt_logprobs and index == 0 else None,
                 )
             )
@@ -193,7 +196,29 @@ class Scheduler:
                 sequence.fed = 1
                 sequence.row = self._batch.add(sequence.tokens[-1], sequence.computed, sequence.slot)
         if prefilling:
-            self._feed(prefilling, self._pace.chunk(self._batch.size, self._n_batch))
+            due = {id(s): s.pending - self._waits(s, prefilling) for s in prefilling}
+            self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(self._batch.size, self._n_batch))
+
+    def _waits(self, sequence: Sequence, prefilling: list[Sequence]) -> bool:
+        """Does it hold back its last prompt token until those who came with it have read theirs too?
+
+        A burst of alike prompts on an idle engine is read in large steps and then answered together: that is faster for
+        the last of them and for all together than small steps between tokens. It never waits for a much longer prompt.
+        """
+        if self._batch.size or sequence.announced:
+            return False
+        reach = ALIKE * max(sequence.unread, SHARE_AT_LEAST)
+        followers = [s for s in self._running if s.leader is sequence]
+        if any(s.shared >= len(sequence.tokens) for s in followers):
+            return False
+        return any(
+            other is not sequence
+            and not other.announced
+            and other.pending > 1
+            and abs(other.arrived_at - sequence.arrived_at) < TOGETHER_S
+            and other.unread <= reach
+            for other in [*prefilling, *followers]
+        )
 
     def _catch_up(self) -> None:
         """Followers whose prefix is ready copy it; those whose leader has gone go on by themselves."""
@@ -214,20 +239,22 @@ class Scheduler:
                 sequence.leader = None
         return None
 
-    def _feed(self, prefilling: list[Sequence], budget: int) -> None:
+    def _feed(self, prefilling: list[Sequence], due: dict[int, int], budget: int) -> None:
         """The oldest prompt gets half, the shortest rests come next, so that neither long nor short ones starve."""
+        if not prefilling:
+            return
         oldest = min(prefilling, key=lambda s: s.arrival)
-        share = {id(oldest): min(oldest.pending, budget if len(prefilling) == 1 else max(1, budget // 2))}
+        share = {id(oldest): min(due[id(oldest)], budget if len(prefilling) == 1 else max(1, budget // 2))}
         left = budget - share[id(oldest)]
         for sequence in sorted(prefilling, key=lambda s: s.pending):
             given = share.get(id(sequence), 0)
-            more = min(sequence.pending - given, left)
+            more = min(due[id(sequence)] - given, left)
             share[id(sequence)] = given + more
             left -= more
         for sequence in prefilling:
-            count = share[id(sequence)]
-            if 0 < sequence.pending - count <= budget // 4 and self._batch.size + sequence.pending <= self._n_batch:
-                count = sequence.pending  # a short rest costs less now than as a step of its own
+            count, rest = share[id(sequence)], due[id(sequence)]
+            if 0 < rest - count <= budget // 4 and self._batch.size + rest <= self._n_batch:
+                count = rest  # a short rest costs less now than as a step of its own
             if count:
                 self._put(sequence, count)
 

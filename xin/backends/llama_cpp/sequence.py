@@ -29,6 +29,7 @@ class Sequence:
     cached: int = 0
     prompt_length: int = 0
     arrival: int = 0
+    arrived_at: float = 0.0
     leader: Sequence | None = None  # who computes the prefix that this one will share
     shared: int = 0  # how long that prefix is
     row: int = -1  # first row of logits in the running batch
@@ -39,6 +40,11 @@ class Sequence:
     @property
     def pending(self) -> int:
         return len(self.tokens) - self.computed
+
+    @property
+    def unread(self) -> int:
+        """How much of the prompt it has to compute itself, in all."""
+        return self.prompt_length - max(self.cached, self.shared if self.leader is not None else 0)
 
     @property
     def prefilling(self) -> bool:
