@@ -63,9 +63,8 @@ def test_sixteen_streams_give_what_each_gives_alone(client: OpenAI):
     solo = [answer(client, number) for number in range(16)]
     with ThreadPoolExecutor(16) as pool:
         together = list(pool.map(lambda number: answer(client, number), range(16)))
-    for number, steps in enumerate(together):
-        assert len(steps) == 24
-        assert_same_or_tied(f"stream {number}", solo[number], steps)
+    assert all(len(steps) == 24 for steps in together)
+    assert_same_or_tied({f"stream {i}": (solo[i], steps) for i, steps in enumerate(together)})
     assert len({tuple(token for token, _ in steps) for steps in together}) > 8
 
 

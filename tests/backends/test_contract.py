@@ -82,10 +82,9 @@ def test_requests_run_together_without_cross_talk(worker: WorkerProcess) -> None
     texts = [f"Tell me about the number {i}, please." for i in range(6)]
     solo = [worker.collect(chat(10 + i, text, max_tokens=16, logprobs=20)) for i, text in enumerate(texts)]
     both = worker.collect(*(chat(20 + i, text, max_tokens=16, logprobs=20) for i, text in enumerate(texts)))
-    for i, text in enumerate(texts):
-        alone, together = solo[i][(10 + i, 0)][0], both[(20 + i, 0)][0]
-
-        assert_same_or_tied(text, steps_of(alone), steps_of(together))
+    assert_same_or_tied(
+        {text: (steps_of(solo[i][(10 + i, 0)][0]), steps_of(both[(20 + i, 0)][0])) for i, text in enumerate(texts)}
+    )
 
 
 def test_cancel_while_decoding_ends_the_request_at_once(worker: WorkerProcess) -> None:
