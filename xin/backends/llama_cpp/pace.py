@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 STREAMING_TARGET_S = 0.16  # a step beside running streams
-ALONE_TARGET_S = 0.4  # a step that only reads prompts: a cancel or a newcomer waits this long at most
+ALONE_TARGET_S = 0.3  # a step that only reads prompts: a cancel or a newcomer waits this long at most
 MIN_CHUNK = 4
 _SMOOTHING = 0.3
 
