@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -102,6 +103,7 @@ async def serve(config: Config) -> int:
         await site.start()
         await asyncio.to_thread(runtime_file.write, identity)
         await app[PEERS].announce()
+        gc.freeze()  # what is loaded stays: no collection between two tokens need look at it
         print(f"xin node {identity.name} ready on {identity.endpoint}", flush=True)
         await app[STOP].wait()
     finally:

@@ -6,6 +6,7 @@ the main thread owns the engine and does nothing but step it, so that no stream 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -78,6 +79,7 @@ def main() -> int:
         return 1
     worker = Worker(engine, channel, inbox, preparing)
     threading.Thread(target=worker.prepare_forever, args=(work,), name="preparer", daemon=True).start()
+    gc.freeze()  # what is loaded stays: no collection between two tokens need look at it
     channel.send(engine.describe())
     worker.run()
     return 0
