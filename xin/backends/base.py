@@ -75,7 +75,6 @@ class Weights:
     prompt_style: dict[str, Any] | None = None
     chat_sibling: str | None = None
     abilities: list[str] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Engine(ABC):

@@ -135,16 +135,10 @@ class Scheduler:
         if not self._running or not self._context.unified:
             return True
         need = len(sequence.tokens) + min(sequence.left, 64)
-        return self._cells_used() + need - self._shareable(sequence) <= self._context.cells
-
-    def _shareable(self, sequence: Sequence) -> int:
-        wanted = np.array(sequence.tokens, dtype=np.int32)
-        return max((common_prefix(np.array(s.tokens, dtype=np.int32), wanted) for s in self._running), default=0)
+        return self._cells_used() + need - self._leader(sequence)[1] <= self._context.cells
 
     def _cells_used(self) -> int:
-        return sum(s.computed - s.cached if s.leader is None else 0 for s in self._running) + sum(
-            {id(s): s.cached for s in self._running if s.cached}.values()
-        )
+        return sum(sequence.computed for sequence in self._running)
 
     def _place(self, sequence: Sequence) -> None:
         """Give it a slot and the longest prefix there is: parked, computed by a running one, or being computed."""
@@ -153,10 +147,8 @@ class Scheduler:
         parked, shared, tokens = (None, 0, sequence.tokens)
         if reuse:
             parked, shared, tokens = self._cache.best(sequence.tokens, whole_only=not self._context.can_rewind)
-        if len(tokens) + sequence.left > self._window:
-            parked, shared, tokens = (
-                (None, 0, sequence.tokens) if tokens != sequence.tokens else (parked, shared, tokens)
-            )
+        if tokens != sequence.tokens and len(tokens) + sequence.left > self._window:
+            parked, shared, tokens = (None, 0, sequence.tokens)
         leader, ahead = self._leader(sequence) if reuse and self._context.can_rewind else (None, 0)
         sequence.slot = self._slots.pop()
         if leader is not None and ahead >= shared + SHARE_AT_LEAST:
