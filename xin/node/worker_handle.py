@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from xin.errors import LoadFailed, WorkerDied, XinError, from_code
 from xin.node import death
@@ -63,9 +63,13 @@ class WorkerListener(Protocol):
 
 
 class GenerationStream:
-    """One running generation, for one consumer: next_batch and cancel. The other methods are the handle's."""
+    """One running generation, for one consumer: next_batch and cancel. The other methods are the handle's.
 
-    __slots__ = ("_cancel", "_error", "_items", "_open", "_waiter", "cancelled", "prompt_tokens", "request_id")
+    A consumer that sets `sink` is called with each Delta as it comes, without a task switch; what the sink refuses
+    (False), and every Done, waits for next_batch as ever, in order.
+    """
+
+    __slots__ = ("_cancel", "_error", "_items", "_open", "_waiter", "cancelled", "prompt_tokens", "request_id", "sink")
 
     def __init__(self, request_id: int, choices: int, cancel: Callable[[int], None]) -> None:
         self.request_id = request_id
@@ -76,6 +80,7 @@ class GenerationStream:
         self._items: list[Delta | Done] = []
         self._error: XinError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.sink: Callable[[Delta], bool] | None = None
 
     async def next_batch(self) -> list[Delta | Done]:
         """Await one item and take all that wait; [] when the request is over; raises what ended it."""
@@ -116,9 +121,11 @@ class GenerationStream:
 
     def give(self, item: Delta | Done) -> bool:
         """True when this was the last item."""
-        self._items.append(item)
         if type(item) is Done:
             self._open -= 1
+        elif self.sink is not None and not self._items and self.sink(cast(Delta, item)):
+            return False
+        self._items.append(item)
         self._wake()
         return not self._open
 

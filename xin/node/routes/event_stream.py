@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from xin.errors import XinError
 from xin.node.errors_middleware import REQUEST_ID, internal
 from xin.protocol import sse
 
 PING_SECONDS = 15.0
+MOST_UNSENT = 64 * 1024  # bytes of one response that may wait for its client before its producer is held back
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
@@ -25,8 +26,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventStream:
-    def __init__(self, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
         self.response = response
+        self._transport = request.transport
         self._time = asyncio.get_running_loop().time
         self._wrote_at = self._time()
 
@@ -34,6 +36,23 @@ class EventStream:
         """Send whole events. Raises ConnectionResetError when the client has left."""
         self._wrote_at = self._time()
         await self.response.write(data)
+
+    def write_now(self, data: bytes) -> bool:
+        """Send whole events from a callback. False: nothing was sent, since the client is slow, gone, or HTTP/1.0.
+
+        Only after a first `write`: that one carries the headers.
+        """
+        transport = self._transport
+        if (
+            transport is None
+            or not self.response.chunked
+            or transport.is_closing()
+            or transport.get_write_buffer_size() > MOST_UNSENT
+        ):
+            return False
+        self._wrote_at = self._time()
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
 
     async def ping_when_idle(self) -> None:
         with suppress(ConnectionResetError):
@@ -49,8 +68,10 @@ class EventStream:
 async def event_stream(request: web.Request, headers: dict[str, str] | None = None) -> AsyncIterator[EventStream]:
     """Send the headers and lend the stream. A failure inside becomes its last event; a client that left is none."""
     response = web.StreamResponse(headers={**HEADERS, **(headers or {})})
+    if request.version >= HttpVersion11:
+        response.enable_chunked_encoding()
     await response.prepare(request)
-    stream = EventStream(response)
+    stream = EventStream(request, response)
     pinger = asyncio.create_task(stream.ping_when_idle(), name="sse ping")
     with suppress(ConnectionResetError):
         try:

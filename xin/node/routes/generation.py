@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -42,6 +42,11 @@ class Generations:
             self._running -= 1
         return 0, []
 
+    def send_through(self, take: Callable[[Delta], bool] | None) -> None:
+        """What a lone stream gives between two calls of next_batch goes to `take` at once; see GenerationStream."""
+        if not self._pumps:
+            self.streams[0].sink = take
+
     def count(self, done: Done) -> None:
         """Add an ended choice to `usage`. The choices of one request share its prompt, so its cache hit counts once."""
         self._completion_tokens += done.completion_tokens
@@ -53,6 +58,7 @@ class Generations:
         return Usage(prompt, self._completion_tokens, prompt + self._completion_tokens, cached)
 
     def cancel(self) -> None:
+        self.send_through(None)
         for pump in self._pumps:
             pump.cancel()
         for stream in self.streams:

@@ -1,4 +1,4 @@
-"""The token path: one wake-up, everything that waits, one write."""
+"""The token path: a delta goes from the worker's pipe to the client's socket in one callback, without a task switch."""
 
 from __future__ import annotations
 
@@ -24,5 +24,6 @@ async def stream_answer(
                 if isinstance(item, Done):
                     running.count(item)
             await stream.write(b"".join([chunks.encode(item, offset) for item in batch]))
+            running.send_through(lambda delta: stream.write_now(chunks.encode(delta)))
         await stream.write((chunks.usage(running.usage()) if usage else b"") + sse.DONE)
     return stream.response
