@@ -59,7 +59,7 @@ def test_each_command_has_help_that_fits_and_json(name: str) -> None:
     done = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
-    if ALIASES.get(name, name) != "node":
+    if ALIASES.get(name, name) not in ("node", "fake-node", "tui"):  # they run until they are ended
         assert "--json" in done.stdout
 
 

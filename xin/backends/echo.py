@@ -40,7 +40,10 @@ class EchoEngine(Engine):
     requires = ()
 
     class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-        """tokens_per_second 0 = as fast as it goes; die_after and stall_after count tokens of the whole engine."""
+        """tokens_per_second 0 = as fast as it goes; die_after and stall_after count tokens of the whole engine.
+
+        `answer` is said instead of the prompt.
+        """
 
         context_length: Annotated[int, Meta(ge=1, le=10_000_000)] = 4096
         n_parallel: Annotated[int, Meta(ge=1, le=1024)] = 64
@@ -50,6 +53,7 @@ class EchoEngine(Engine):
         die_after: Annotated[int, Meta(ge=0)] | None = None
         stall_after: Annotated[int, Meta(ge=0)] | None = None
         fail_load: str | None = None
+        answer: str | None = None
         oom: bool = False
 
     def __init__(self, options: Options) -> None:
@@ -130,8 +134,10 @@ class EchoEngine(Engine):
         while self._waiting and len(self._running) < self._options.n_parallel:
             request = self._waiting.pop(0)
             due = time.monotonic() + self._options.ttft_ms / 1e3
+            answer = self._options.answer
+            text = bytes(request.tokens) if answer is None else answer.encode()
             for index in range(request.n):
-                words = iter(_WORD.findall(bytes(request.tokens)))
+                words = iter(_WORD.findall(text))
                 self._running.append(_Choice(request, index, words, due, request.max_tokens))
 
     def _next(self, choice: _Choice, now: float) -> Output:

@@ -25,10 +25,11 @@ COMMANDS = {
     "node": ("xin.cli.node", "Run this machine's node, or stop it"),
     "nodes": ("xin.cli.nodes", "List the nodes that can be seen"),
     "engines": ("xin.cli.engines", "List engines and install them"),
+    "fake-node": ("xin.cli.fake_node", "Run a node that makes its answers up, to see every state without weights"),
     "pull": ("xin.cli.pull", "Say whether a model is on this machine"),
 }
 ALIASES = {"ps": "list", "stop": "terminate", "serve": "node"}
-HIDDEN = {"pull"}
+HIDDEN = {"pull", "fake-node"}
 EPILOG = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 no node answers, 5 launch failed, 130 interrupted."
 
 

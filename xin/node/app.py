@@ -15,6 +15,7 @@ from aiohttp import web
 from xin.config import Config
 from xin.errors import EXIT_FAILURE, XinError
 from xin.node import runtime_file
+from xin.node.devices.probe import Prober, Source
 from xin.node.devices.sampler import Sampler
 from xin.node.errors_middleware import add_headers, errors_to_bodies
 from xin.node.events import EventHub
@@ -29,11 +30,17 @@ from xin.node.routes.table import routes
 
 BODY_BYTES = 64 * 2**20
 CLEANUP_SECONDS = 2.0
+AppFactory = Callable[[Config, Identity], web.Application]
 log = logging.getLogger("xin.node")
 
 
-def make_app(config: Config, identity: Identity | None = None) -> web.Application:
-    """A node without its socket. Lifetimes are cleanup contexts, in order: devices, manager, peers."""
+def make_app(
+    config: Config, identity: Identity | None = None, *, sources: Callable[[Manager], list[Source]] | None = None
+) -> web.Application:
+    """A node without its socket. Lifetimes are cleanup contexts, in order: devices, manager, peers.
+
+    `sources`: what to ask for devices instead of this machine's drivers.
+    """
     node = config.node
     identity = identity or identify(node)
     app = web.Application(middlewares=[errors_to_bodies, make_guard(node.host)], client_max_size=BODY_BYTES)
@@ -44,7 +51,7 @@ def make_app(config: Config, identity: Identity | None = None) -> web.Applicatio
     app[FORCE] = asyncio.Event()
     events = app[EVENTS] = EventHub()
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=events)
-    sampler = app[SAMPLER] = Sampler(events, manager.workers)
+    sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
     app[PEERS] = Peers(node, identity, events)
     app.on_response_prepare.append(add_headers)
@@ -70,7 +77,7 @@ async def _peering(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-def run(config: Config) -> int:
+def run(config: Config, make: AppFactory = make_app) -> int:
     """`serve` on the fastest event loop there is. Blocking."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     try:
@@ -80,17 +87,17 @@ def run(config: Config) -> int:
     except ImportError:
         pass
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(serve(config))
+        return runner.run(serve(config, make))
 
 
-async def serve(config: Config) -> int:
+async def serve(config: Config, make: AppFactory = make_app) -> int:
     """The `xin node` main; returns the exit code. Narrates on stderr; the line on stdout says that it is ready."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         listener = await open_listener(config.node)
         identity = await asyncio.to_thread(identify, config.node)
         identity.port = listener.getsockname()[1]
-        app = await asyncio.to_thread(make_app, config, identity)  # it reads the host's files
+        app = await asyncio.to_thread(make, config, identity)  # it reads the host's files
     except XinError as exc:
         _say(f"{exc.message}: {exc.hint}" if exc.hint else exc.message)
         return EXIT_FAILURE
