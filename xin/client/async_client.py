@@ -66,6 +66,13 @@ class AsyncClient:
     events = _stream(calls.events)
     logs = _call(calls.logs)
     follow_logs = _stream(calls.follow_logs)
+    jobs = _call(calls.jobs)
+    job = _call(calls.job)
+    job_log = _call(calls.job_log)
+    start_job = _call(calls.start_job)
+    job_action = _call(calls.job_action)
+    plan = _call(calls.plan)
+    engine_options = _call(calls.engine_options)
     stop = _call(calls.stop)
 
     chat = _call(calls.chat)

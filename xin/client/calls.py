@@ -13,7 +13,20 @@ import msgspec
 from xin.client.exchange import Call, Request, Stream, event_reader, exchange, reader
 from xin.client.prompt import Turns, messages_of, tools_of
 from xin.errors import BadRequest
-from xin.protocol.node import Cluster, Event, Instance, LaunchReply, LaunchRequest, LocalModel, LogLine, NodeInfo
+from xin.protocol.node import (
+    Cluster,
+    Event,
+    Instance,
+    Job,
+    JobAction,
+    LaunchReply,
+    LaunchRequest,
+    LocalModel,
+    LogLine,
+    NodeInfo,
+    OptionSpec,
+    Plan,
+)
 from xin.protocol.openai import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -113,6 +126,41 @@ def follow_logs(uid: str, *, tail: int = 200) -> Stream[LogLine]:
     """The last lines, then those that come."""
     params = {"tail": str(tail), "follow": "1"}
     return Stream(Request("GET", f"/api/logs/{_path(uid)}", params, timeout=60.0), event_reader(LogLine))
+
+
+def jobs() -> Call[list[Job]]:
+    """What the node works at and the last of what it did, oldest first."""
+    return _get("/api/jobs", list[Job])
+
+
+def job(job_id: str) -> Call[Job]:
+    return _get(f"/api/jobs/{_segment(job_id, 'id')}", Job)
+
+
+def job_log(job_id: str) -> Call[list[LogLine]]:
+    return _get(f"/api/jobs/{_segment(job_id, 'id')}/log", list[LogLine])
+
+
+def start_job(kind: str, **fields: Any) -> Call[Job]:
+    """launch: LaunchRequest's fields · install: name, build, accelerator · quantize: source, quantization, name."""
+    return _post("/api/jobs", {"kind": kind, **fields}, Job)
+
+
+def job_action(job_id: str, action: JobAction) -> Call[Job]:
+    """The job afterwards; with retry the new one."""
+    return exchange(
+        Request("POST", f"/api/jobs/{_segment(job_id, 'id')}/{_segment(action, 'action')}", timeout=None), reader(Job)
+    )
+
+
+def plan(model_name: str, options: Json | None = None) -> Call[Plan]:
+    """Which quantization of a model would fit on which device."""
+    return _post("/api/plan", {"model_name": model_name, "options": options or {}}, Plan)
+
+
+def engine_options(engine: str) -> Call[list[OptionSpec]]:
+    """The launch options that an engine takes."""
+    return _get(f"/api/engines/{_segment(engine, 'engine')}/options", list[OptionSpec])
 
 
 def stop() -> Call[None]:
@@ -315,3 +363,9 @@ def _path(uid: str) -> str:
     if not uid or uid in (".", ".."):
         raise BadRequest(f"{uid!r} is not the uid of a model", "xin list shows the uids", param="model_uid")
     return quote(uid, safe="")
+
+
+def _segment(text: str, param: str) -> str:
+    if not text or text in (".", ".."):
+        raise BadRequest(f"{text!r} is no {param}", param=param)
+    return quote(text, safe="")

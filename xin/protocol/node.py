@@ -1,4 +1,4 @@
-"""A node's own wire types: launches, instances, devices, nodes and events. Sizes in bytes, times in unix seconds."""
+"""A node's own wire types: launches, instances, devices, nodes, jobs, events. Sizes in bytes, times in unix seconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any, Literal
 import msgspec
 
 State = Literal["downloading", "loading", "ready", "stopping", "failed"]
+StageState = Literal["waiting", "running", "done", "failed", "skipped"]
+JobKind = Literal["launch", "install", "quantize", "download"]
+JobState = Literal["waiting", "running", "paused", "done", "failed", "cancelled"]
+JobAction = Literal["pause", "resume", "cancel", "delete", "retry"]
+Verdict = Literal["fits", "partial", "no", "no_engine"]
 UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 RESERVED_UIDS = frozenset({"instances", "families", "prompts", "recommend", "vllm-supported", "LLM"})
 
@@ -166,11 +171,108 @@ class Cluster(msgspec.Struct):
     nodes: list[Peer]
 
 
+class JobStage(msgspec.Struct, kw_only=True):
+    """One step of a job; `progress` from 0 to 1 where it can be told."""
+
+    name: str
+    state: StageState = "waiting"
+    detail: str = ""
+    progress: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+class JobFile(msgspec.Struct, kw_only=True):
+    name: str
+    total_bytes: int = 0
+    done_bytes: int = 0
+    state: str = "waiting"
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """Work that the node does by itself, whoever watches. `actions` are those that can be asked for now.
+
+    `command` is the equal line for a shell. `progress` from 0 to 1, of the whole job.
+    """
+
+    id: str
+    kind: JobKind
+    title: str
+    node: str = ""
+    model_uid: str | None = None
+    state: JobState
+    progress: float = 0.0
+    detail: str = ""
+    stages: list[JobStage] = []
+    files: list[JobFile] = []
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bytes_per_second: float = 0.0
+    seconds_left: float | None = None
+    cause: str | None = None
+    hint: str | None = None
+    actions: list[JobAction] = []
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    command: str = ""
+
+
+class PlanRequest(msgspec.Struct, kw_only=True):
+    """Body of POST /api/plan. `options` are the engine's; of them context_length counts."""
+
+    model_name: str
+    options: dict[str, Any] = {}
+
+
+class PlanCell(msgspec.Struct, kw_only=True):
+    """One quantization on one device. `max_context` in tokens, 0 = unknown; `reason` says why it does not fit."""
+
+    node: str
+    device_id: str
+    device_name: str
+    free_bytes: int
+    need_bytes: int
+    verdict: Verdict
+    max_context: int = 0
+    reason: str = ""
+
+
+class PlanRow(msgspec.Struct, kw_only=True):
+    quantization: str
+    model_format: str
+    model_engine: str
+    weights_bytes: int
+    downloaded: bool
+    cells: list[PlanCell] = []
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What of a model would fit where. `estimate`: from file sizes against free memory, not from the model itself."""
+
+    model_name: str
+    estimate: bool = True
+    rows: list[PlanRow] = []
+
+
+class OptionSpec(msgspec.Struct, kw_only=True):
+    """One launch option of an engine. `type`: integer, number, boolean, string, choice, list."""
+
+    name: str
+    type: str
+    default: Any = None
+    choices: list[str] = []
+    description: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+
+
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One event of GET /api/events. `type` says which field is set.
 
-    snapshot: node, instances (first event of each stream) · instance · instance_removed: model_uid · samples: devices,
-    workers (only with ?samples=1) · peer · peer_removed: peer_id · stopping (this node drains).
+    snapshot: node, instances, jobs (first event of each stream) · instance · instance_removed: model_uid · samples:
+    devices, workers (only with ?samples=1) · job · job_removed: job_id · peer · peer_removed: peer_id · stopping (this
+    node drains).
     """
 
     type: str
@@ -184,6 +286,9 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     peer: Peer | None = None
     peers: list[Peer] | None = None
     peer_id: str | None = None
+    job: Job | None = None
+    jobs: list[Job] | None = None
+    job_id: str | None = None
 
 
 class LogLine(msgspec.Struct):
