@@ -189,7 +189,7 @@ def test_a_body_over_the_limit_is_too_large(node: LiveNode):
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/no/such/route", 404, "not_found"),
         ("GET", "/v1/nothing", 404, "not_found"),
         ("GET", "/v1/models/nothing", 404, "model_not_found"),
         ("DELETE", "/v1/models/nothing", 404, "model_not_found"),

@@ -15,13 +15,26 @@ from aiohttp import web
 from xin.config import Config
 from xin.errors import EXIT_FAILURE, XinError
 from xin.node import runtime_file
+from xin.node.browser.visitors import Visitors
 from xin.node.devices.probe import Prober, Source
 from xin.node.devices.sampler import Sampler
 from xin.node.errors_middleware import add_headers, errors_to_bodies
 from xin.node.events import EventHub
 from xin.node.guard import MergedSlashes, make_guard
 from xin.node.identity import Identity, identify
-from xin.node.keys import BODY_LIMIT, CONFIG, DESCRIPTION, EVENTS, FORCE, IDENTITY, MANAGER, PEERS, SAMPLER, STOP
+from xin.node.keys import (
+    BODY_LIMIT,
+    CONFIG,
+    DESCRIPTION,
+    EVENTS,
+    FORCE,
+    IDENTITY,
+    MANAGER,
+    PEERS,
+    SAMPLER,
+    STOP,
+    VISITORS,
+)
 from xin.node.listener import open_listener
 from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
@@ -54,9 +67,10 @@ def make_app(
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
     app[PEERS] = Peers(node, identity, events)
+    app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _peering])
-    app.on_shutdown.append(_drain)
+    app.on_shutdown.extend([_drain, _close_visits])
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
     return app
@@ -137,6 +151,11 @@ async def _drain(app: web.Application) -> None:
         await app[MANAGER].stop(0.0)
     await asyncio.gather(drained, forced, return_exceptions=True)
     app[EVENTS].close()
+
+
+async def _close_visits(app: web.Application) -> None:
+    """The browsers' workbenches end last: their answers may have been among those waited for."""
+    await app[VISITORS].close()
 
 
 class _Signals:

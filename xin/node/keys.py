@@ -12,6 +12,7 @@ from xin.node.events import EventHub
 from xin.node.identity import Identity
 
 if TYPE_CHECKING:
+    from xin.node.browser.visitors import Visitors
     from xin.node.devices.sampler import Sampler
     from xin.node.manager import Manager
     from xin.node.node_info import SelfDescription
@@ -27,3 +28,4 @@ PEERS: web.AppKey[Peers] = web.AppKey("peers")
 FORCE: web.AppKey[asyncio.Event] = web.AppKey("force")
 STOP: web.AppKey[asyncio.Event] = web.AppKey("stop")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")
+VISITORS: web.AppKey[Visitors] = web.AppKey("visitors")

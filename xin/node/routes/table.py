@@ -18,9 +18,10 @@ from xin.node.routes import (
     tokenize,
     xinference,
 )
+from xin.node.routes.browser import browser_routes
 
 
-def routes() -> Iterable[web.RouteDef]:
+def routes() -> Iterable[web.AbstractRouteDef]:
     return [
         web.get("/health", health.health),
         # OpenAI
@@ -53,4 +54,6 @@ def routes() -> Iterable[web.RouteDef]:
         web.get("/api/events", events.events),
         web.get("/api/logs/{uid}", logs.logs),
         web.post("/api/stop", node_info.stop),
+        # the workbench in a browser
+        *browser_routes(),
     ]
