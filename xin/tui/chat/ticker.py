@@ -1,0 +1,49 @@
+"""The one clock by which streamed text is drawn: at most so many times a second, never while nothing has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+LOCAL_SECONDS = 1 / 12
+REMOTE_SECONDS = 0.25  # over ssh and in a browser
+
+
+class Ticker:
+    """`poke` when something waits to be drawn: `flush` runs once for all that came, `seconds` or more after the last.
+
+    A flush that takes long is called less often: drawing takes no more than `share` of the time.
+    """
+
+    def __init__(self, flush: Callable[[], None], *, seconds: float = LOCAL_SECONDS, share: float = 0.3) -> None:
+        self._flush = flush
+        self._seconds = seconds
+        self._share = share
+        self._handle: asyncio.TimerHandle | None = None
+        self._next_at = 0.0
+        self.flushes = 0
+
+    def poke(self) -> None:
+        if self._handle is None:
+            loop = asyncio.get_running_loop()
+            self._handle = loop.call_at(max(self._next_at, loop.time()), self._run)
+
+    def flush_now(self) -> None:
+        """For ends: the rest of a text is not kept waiting."""
+        self.cancel()
+        self._run()
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _run(self) -> None:
+        self._handle = None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self.flushes += 1
+        try:
+            self._flush()
+        finally:
+            self._next_at = began + max(self._seconds, (loop.time() - began) / self._share)

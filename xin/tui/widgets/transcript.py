@@ -1,0 +1,285 @@
+"""The messages of one pane, drawn line by line: no widget a block, so that a long talk costs no more than a short one.
+
+Only the lines on the screen become strips, and only the block that grows is parsed and wrapped again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual import events
+from textual.cache import LRUCache
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message as Event
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import Visual
+
+from xin.tui.chat.conversation import Conversation, Message
+from xin.tui.widgets.message import BLANK, MessageRows, Row, Shown, Stop
+
+MOUNTED = 60  # messages that are laid out; older ones are fetched with a key
+MORE = 60
+GUTTER = 1
+
+
+class At(NamedTuple):
+    """Where the block cursor is."""
+
+    message: int
+    stop: int
+
+
+@dataclass(slots=True)
+class _Item:
+    rows: list[Row]
+    stops: list[Stop]
+
+
+class Transcript(ScrollView, can_focus=True):
+    """Shows a conversation's path. Sticks to the end until the reader scrolls up."""
+
+    DEFAULT_CSS = """
+    Transcript {
+        height: 1fr;
+        scrollbar-size-vertical: 1;
+        overflow-x: hidden;
+        overflow-y: auto;
+    }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"transcript--cursor"}
+
+    @dataclass
+    class CursorMoved(Event):
+        transcript: Transcript
+
+    def __init__(self, conversation: Conversation, shown: Shown) -> None:
+        super().__init__()
+        self.conversation = conversation
+        self.shown = shown
+        self.cursor: At | None = None
+        self._limit = MOUNTED
+        self._path: list[Message] = []
+        self._drawers: dict[int, MessageRows] = {}
+        self._items: list[_Item] = []
+        self._starts: list[int] = []
+        self._height = 0
+        self._strips: LRUCache[tuple[int, bool], tuple[Content, Strip]] = LRUCache(2048)
+
+    @property
+    def allow_select(self) -> bool:
+        return True
+
+    # ---- what is shown
+
+    def show(self, conversation: Conversation) -> None:
+        """Another conversation."""
+        self.conversation = conversation
+        self._drawers.clear()
+        self.cursor = None
+        self._limit = MOUNTED
+        self.update()
+        self.scroll_end(animate=False)
+
+    def update(self) -> None:
+        """The path has changed: another branch, a new message, another width."""
+        path = self.conversation.path()
+        self._path = path[-self._limit :]
+        known = {message.id for message in self._path}
+        self._drawers = {id: drawer for id, drawer in self._drawers.items() if id in known}
+        self._items = [self._drawn(message) for message in self._path]
+        if self.cursor is not None and self.cursor.message not in known:
+            self.cursor = None
+        self._laid_out(0)
+
+    def grow(self, message: Message) -> None:
+        """The text or state of a shown message has changed."""
+        index = next((i for i, one in enumerate(self._path) if one is message), None)
+        if index is None:
+            self.update()
+            return
+        before = self._items[index]
+        self._items[index] = self._drawn(message)
+        same = _same_rows(before.rows, self._items[index].rows)
+        self._laid_out(self._starts[index] + same)
+
+    def _drawn(self, message: Message) -> _Item:
+        drawer = self._drawers.get(message.id)
+        if drawer is None:
+            drawer = self._drawers[message.id] = MessageRows(message)
+        rows, stops = drawer.rows(self.shown, self.conversation.branch(message))
+        return _Item([*rows, BLANK], stops)
+
+    def _laid_out(self, changed_from: int) -> None:
+        """Sum the heights; repaint from the first line that differs, and follow the end if it was in view."""
+        follow = self.is_vertical_scroll_end
+        self._starts = []
+        height = 1 if self._hidden else 0
+        for item in self._items:
+            self._starts.append(height)
+            height += len(item.rows)
+        before, self._height = self._height, height
+        if before == height:
+            self.refresh_lines(changed_from, max(height - changed_from, 1))
+            return
+        self.virtual_size = Size(self.scrollable_content_region.width, height)
+        self.refresh()
+        if follow:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    @property
+    def _hidden(self) -> int:
+        return len(self.conversation.path()) - len(self._path)
+
+    def on_resize(self, event: events.Resize) -> None:
+        width = self.scrollable_content_region.width - GUTTER
+        if width > 0 and width != self.shown.width:
+            self.shown.width = width
+            self._strips.clear()
+            self.update()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._strips.clear()
+
+    # ---- drawing
+
+    def render_line(self, y: int) -> Strip:
+        line = y + self.scroll_offset.y
+        row, at_cursor = self._row(line)
+        strip = self._strip(line, row, at_cursor)
+        selection = self.text_selection
+        if selection is not None and (span := selection.get_span(line)) is not None:
+            strip = _selected(strip, span, Style.from_styles(self.screen.get_component_styles("screen--selection")))
+        return strip.apply_offsets(0, line)
+
+    def _row(self, line: int) -> tuple[Row, bool]:
+        if line >= self._height or not self._path:
+            return BLANK, False
+        index = bisect_right(self._starts, line) - 1
+        if index < 0:
+            return Row(Content.styled(f"  {self._hidden} earlier messages   home shows them", "$text-muted")), False
+        row = self._items[index].rows[line - self._starts[index]]
+        return row, row.stop >= 0 and self.cursor == (self._path[index].id, row.stop)
+
+    def _strip(self, line: int, row: Row, at_cursor: bool) -> Strip:
+        cached = self._strips.get((line, at_cursor))
+        if cached is not None and cached[0] is row.content:
+            return cached[1]
+        bar = Content.styled(self.shown.marks.bar, "$accent") if at_cursor else Content(" ")
+        width = self.scrollable_content_region.width
+        strips = Visual.to_strips(self, bar + row.content, width, 1, self.visual_style, apply_selection=False, pad=True)
+        strip = strips[0] if strips else Strip.blank(width)
+        self._strips[(line, at_cursor)] = (row.content, strip)
+        return strip
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        lines = [" " * GUTTER + self._row(line)[0].content.plain for line in range(self._height)]
+        chosen = selection.extract("\n".join(lines))
+        return "\n".join(line.removeprefix(" " * GUTTER) for line in chosen.split("\n")), "\n"
+
+    # ---- the block cursor
+
+    def move_cursor(self, by: int) -> bool:
+        """Up (-1) or down (1) a block; False when there is none that way. Without a cursor, up is the last block."""
+        places = self._places()
+        if not places:
+            return False
+        if self.cursor not in places:
+            index = len(places) - 1 if by < 0 else len(places)
+        else:
+            index = places.index(self.cursor) + by
+        if not 0 <= index < len(places):
+            return False
+        self.set_cursor(places[index])
+        return True
+
+    def set_cursor(self, at: At | None) -> None:
+        self.cursor = at
+        self.refresh()
+        if at is not None:
+            self._reveal(at)
+        self.post_message(self.CursorMoved(self))
+
+    @property
+    def current(self) -> tuple[Message, Stop] | None:
+        """What the cursor is on."""
+        for message, item in zip(self._path, self._items, strict=True):
+            if self.cursor is not None and message.id == self.cursor.message and self.cursor.stop < len(item.stops):
+                return message, item.stops[self.cursor.stop]
+        return None
+
+    def toggle(self) -> bool:
+        """Open or fold what the cursor is on; without one, the reasoning of the last answer."""
+        message = self.current[0] if self.current else next((m for m in reversed(self._path) if m.reasoning), None)
+        if message is None or message.id not in self._drawers:
+            return False
+        if self.current and self.current[1].kind not in ("reasoning", "question"):
+            return False
+        drawer = self._drawers[message.id]
+        drawer.opened = not drawer.opened
+        self.grow(message)
+        return True
+
+    def show_earlier(self) -> None:
+        if self._hidden:
+            self._limit += MORE
+            self.update()
+        self.scroll_home(animate=False)
+
+    async def _on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return
+        line = offset.y + self.scroll_offset.y
+        if line == 0 and self._hidden:
+            self.show_earlier()
+            return
+        row, _ = self._row(line)
+        if row.stop >= 0:
+            index = bisect_right(self._starts, line) - 1
+            self.set_cursor(At(self._path[index].id, row.stop))
+            self.toggle()
+
+    def _places(self) -> list[At]:
+        return [
+            At(message.id, stop)
+            for message, item in zip(self._path, self._items, strict=True)
+            for stop in range(len(item.stops))
+        ]
+
+    def _reveal(self, at: At) -> None:
+        index = next(i for i, message in enumerate(self._path) if message.id == at.message)
+        lines = [y for y, row in enumerate(self._items[index].rows) if row.stop == at.stop]
+        top, bottom = self._starts[index] + lines[0], self._starts[index] + lines[-1]
+        height = self.scrollable_content_region.height
+        if top < self.scroll_offset.y or bottom - top >= height:
+            self.scroll_to(y=max(top - 1, 0), animate=False)
+        elif bottom >= self.scroll_offset.y + height:
+            self.scroll_to(y=bottom - height + 2, animate=False)
+
+
+def _same_rows(before: Sequence[Row], after: Sequence[Row]) -> int:
+    """How many rows in front are the very same lines."""
+    for count, (old, new) in enumerate(zip(before, after, strict=False)):
+        if old.content is not new.content and not old.content.is_same(new.content):
+            return count
+    return min(len(before), len(after))
+
+
+def _selected(strip: Strip, span: tuple[int, int], style: Style) -> Strip:
+    start, end = span
+    text = strip.text
+    stop = len(text) if end < 0 else end
+    left, middle, right = cell_len(text[:start]), cell_len(text[start:stop]), strip.cell_length
+    parts = [strip.crop(0, left), strip.crop(left, left + middle), strip.crop(left + middle, right)]
+    marked = Strip([Segment(s.text, (s.style or style.rich_style) + style.rich_style) for s in parts[1]])
+    return Strip.join([parts[0], marked, parts[2]])
