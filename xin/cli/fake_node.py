@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,9 @@ def fake_node(
         str | None, typer.Option("--load", metavar="DURATION", help="Loading a model takes so long.")
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="Answer with the prompt instead of a made-up text.")] = False,
+    answer: Annotated[
+        Path | None, typer.Option("--answer", exists=True, dir_okay=False, help="Answer with this file's text.")
+    ] = None,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 = any free one.")] = 0,
     name: Annotated[str, typer.Option("--name", help="What others call it.")] = "fake",
     announce: Annotated[bool, typer.Option("--announce", help="Announce it on the network like a real node.")] = False,
@@ -47,6 +51,7 @@ def fake_node(
         ttft_ms=_seconds(slow) * 1e3 if slow is not None else 150.0,
         load_seconds=_seconds(load) if load is not None else 0.0,
         echo=echo,
+        answer=answer.read_text(encoding="utf-8") if answer else None,
     )
     raise typer.Exit(run(settings, fleet))
 

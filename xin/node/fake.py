@@ -32,7 +32,7 @@ class Fleet:
     """What the fake node runs. Whatever goes wrong goes wrong with the last model: the others go on.
 
     rate: tokens/s of each model. die_after, stall_after: tokens. ttft_ms, load_seconds: of every model.
-    echo: answer with the prompt instead of a made-up text.
+    echo: answer with the prompt instead of a made-up text. answer: this text, {model} being the model's number.
     """
 
     models: int = 3
@@ -45,6 +45,7 @@ class Fleet:
     load_seconds: float = 0.0
     context_length: int = 32768
     echo: bool = False
+    answer: str | None = None
 
     def launches(self) -> list[LaunchRequest]:
         return [
@@ -60,7 +61,9 @@ class Fleet:
             "context_length": self.context_length,
             "n_parallel": 8,
         }
-        if not self.echo:
+        if self.answer is not None:
+            options["answer"] = self.answer.replace("{model}", str(number))
+        elif not self.echo:
             options["answer"] = answer_of(number)
         if number == self.models:
             options |= {"die_after": self.die_after, "stall_after": self.stall_after, "oom": self.oom}
