@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 
 import pytest
 from managing import alive, answer, echo, managed, until
@@ -160,6 +163,15 @@ async def test_terminate_frees_the_process_and_the_uid(manager):
     assert manager.instances() == []
     with pytest.raises(ModelNotFound, match="echo"):
         await manager.terminate("echo")
+
+
+async def test_a_process_that_hangs_is_killed_at_once(manager):
+    instance = await manager.launch(echo())
+    os.kill(instance.worker.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    await manager.terminate("echo", kill=True)
+    assert time.monotonic() - began < 2 and not alive(instance.worker.pid)
+    assert manager.instances() == []
 
 
 async def test_a_launch_during_terminate_waits_for_its_end(manager):

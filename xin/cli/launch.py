@@ -67,6 +67,7 @@ def terminate(
     model_uid: Annotated[
         list[str] | None, typer.Option("--model-uid", "-u", metavar="UID", help="UID, as an option.")
     ] = None,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill their processes, even those that hang.")] = False,
     endpoint: arguments.Endpoint = None,
     json: arguments.Json = False,
 ) -> None:
@@ -79,7 +80,7 @@ def terminate(
     with connect(endpoint) as client:
         for uid in wanted:
             try:
-                client.terminate(uid)
+                client.terminate(uid, kill=kill)
             except XinError as exc:
                 failed.append(exc)
             else:

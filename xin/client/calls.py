@@ -99,8 +99,10 @@ def launch(request: LaunchRequest, *, wait: bool = True, on_demand: bool = False
     return _launch({**options, **fields}, wait, on_demand)
 
 
-def terminate(uid: str) -> Call[None]:
-    return exchange(Request("DELETE", _model(uid), timeout=None), _nothing)
+def terminate(uid: str, *, kill: bool = False) -> Call[None]:
+    """End it; `kill` its process at once, even one that hangs."""
+    params = {"kill": "true"} if kill else {}
+    return exchange(Request("DELETE", _model(uid), params, timeout=None), _nothing)
 
 
 def cancel_launch(uid: str) -> Call[None]:

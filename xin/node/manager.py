@@ -100,9 +100,12 @@ class Manager:
             await runner.wait_ready()
         return runner.snapshot()
 
-    async def terminate(self, uid: str) -> None:
-        """End it, whatever its state, and forget it. Returns when its memory is free."""
-        await self._own(self._end(self._by_uid(uid)))
+    async def terminate(self, uid: str, *, kill: bool = False) -> None:
+        """End it, whatever its state, and forget it. Returns when its memory is free. `kill`: its process at once."""
+        runner = self._by_uid(uid)
+        if kill:
+            runner.kill()
+        await self._own(self._end(runner))
 
     async def cancel_launch(self, uid: str) -> None:
         """End a launch in flight, or a restart; its waiters get LaunchCancelled. Conflict when it is not in flight."""
@@ -119,6 +122,10 @@ class Manager:
 
     def log(self, uid: str) -> InstanceLog:
         return self._required(uid).log
+
+    def request_of(self, uid: str) -> LaunchRequest:
+        """What the instance was launched with."""
+        return self._required(uid).plan.request
 
     def workers(self) -> dict[str, WorkerInfo]:
         """By uid; only instances that have a process."""

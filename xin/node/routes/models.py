@@ -64,7 +64,8 @@ async def get_model(request: web.Request) -> web.Response:
 
 
 async def terminate(request: web.Request) -> web.Response:
-    await request.app[MANAGER].terminate(request.match_info["uid"])
+    """With `kill=true` its process gets no time to end by itself."""
+    await request.app[MANAGER].terminate(request.match_info["uid"], kill=flag(request, "kill"))
     return json_response(None)
 
 
