@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "worker": LEAVES | {"backends", "chat"},
     "installer": LEAVES | {"backends"},
     "node": LEAVES | {"backends", "catalog", "client", "discovery", "installer", *SHARED_OF_WORKER},
-    "tui": LEAVES | {"client", "discovery"},
-    "cli": LEAVES | {"client", "discovery", "catalog", "installer", "tui"},
+    "sessions": LEAVES,
+    "tui": LEAVES | {"client", "discovery", "sessions"},
+    "cli": LEAVES | {"client", "discovery", "catalog", "installer", "sessions", "tui"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -16,7 +16,8 @@ XinError
 ├── EngineMissing 501          the engine is not installed
 ├── Busy 503                   loading, draining, or the queue is full
 ├── OutOfMemory 507            host or device memory did not suffice
-└── client side: Unreachable (no node answered), ForeignServer (something else answered), UsageError
+└── client side: Unreachable (no node answered), ForeignServer (something else answered), UsageError,
+                 SessionFileError (the file of sessions cannot be read or written)
 """
 
 from __future__ import annotations
@@ -173,6 +174,10 @@ class Unreachable(XinError):
 
 class ForeignServer(Unreachable):
     code = "foreign_server"
+
+
+class SessionFileError(XinError):
+    code = "session_file"
 
 
 class UsageError(XinError):
