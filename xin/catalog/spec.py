@@ -19,12 +19,13 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
 
 
 class Variant(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """One size, format and quantization of a family."""
+    """One size, format and quantization of a family. `kv_bytes_per_token`: keys and values of one token in f16."""
 
     format: str
     engine: str
     quantization: str = "none"
     size_in_billions: float | None = None
+    kv_bytes_per_token: int = 0
     source: Source
 
 

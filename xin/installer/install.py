@@ -35,18 +35,30 @@ class Installed:
     notes: list[str]
 
 
-def install(name: str, *, build: bool, accelerator: Accelerator | None, confirm: Confirm, report: Report) -> Installed:
-    """Install engine `name` here. `confirm` is asked before a compile that `build` did not ask for."""
+def install(
+    name: str,
+    *,
+    build: bool,
+    accelerator: Accelerator | None,
+    confirm: Confirm,
+    report: Report,
+    on_line: Report | None = None,
+) -> Installed:
+    """Install engine `name` here. `confirm` is asked before a compile that `build` did not ask for.
+
+    `report` hears the steps, `on_line` every line of pip's output.
+    """
     chosen = recipe(name)
+    pip = Pip(name, report, on_line)
     if not chosen.compiled:
         if build or accelerator:
             raise UsageError(
                 f"{name} comes as wheels; there is nothing to build", "leave --build and the accelerator out"
             )
-        Pip(name, report).run("install", *chosen.requirements)
+        pip.run("install", *chosen.requirements)
         return _installed(chosen, "index", "cpu")
     target = accelerator_for(chosen, accelerator)
-    return _Compiled(chosen, target, Pip(name, report), report).install(build, confirm)
+    return _Compiled(chosen, target, pip, report).install(build, confirm)
 
 
 class _Compiled:

@@ -60,12 +60,13 @@ class PipFailed(EngineMissing):
 
 
 class Pip:
-    """Runs of `python -m pip` for one installation; all output is appended to one log."""
+    """Runs of `python -m pip` for one installation; all output is appended to one log and given to `on_line`."""
 
-    def __init__(self, name: str, report: Report) -> None:
+    def __init__(self, name: str, report: Report, on_line: Report | None = None) -> None:
         self.log = paths.private(paths.log_dir()) / f"engines-install-{name}.log"
         self.log.write_text("", encoding="utf-8")
         self._report = report
+        self._on_line = on_line
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         """Raise PipFailed when pip does, EngineMissing when there is no pip."""
@@ -96,6 +97,8 @@ class Pip:
                 for line in child.stdout:
                     write(line)
                     tail.append(line.rstrip())
+                    if self._on_line is not None:
+                        self._on_line(line.rstrip())
                     if step := step_of(line):
                         self._report(step)
             except BaseException:

@@ -8,7 +8,9 @@ import logging
 import resource
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -22,6 +24,9 @@ from xin.node.errors_middleware import add_headers, errors_to_bodies
 from xin.node.events import EventHub
 from xin.node.guard import MergedSlashes, make_guard
 from xin.node.identity import Identity, identify
+from xin.node.job_book import JobBook
+from xin.node.job_launches import LaunchJobs
+from xin.node.jobs import Jobs
 from xin.node.keys import (
     BODY_LIMIT,
     CONFIG,
@@ -29,6 +34,7 @@ from xin.node.keys import (
     EVENTS,
     FORCE,
     IDENTITY,
+    JOBS,
     MANAGER,
     PEERS,
     SAMPLER,
@@ -40,6 +46,7 @@ from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
 from xin.node.routes.table import routes
+from xin.protocol.node import Event
 
 BODY_BYTES = 64 * 2**20
 CLEANUP_SECONDS = 2.0
@@ -50,7 +57,7 @@ log = logging.getLogger("xin.node")
 def make_app(
     config: Config, identity: Identity | None = None, *, sources: Callable[[Manager], list[Source]] | None = None
 ) -> web.Application:
-    """A node without its socket. Lifetimes are cleanup contexts, in order: devices, manager, peers.
+    """A node without its socket. Lifetimes are cleanup contexts, in order: devices, jobs and manager, peers.
 
     `sources`: what to ask for devices instead of this machine's drivers.
     """
@@ -63,9 +70,12 @@ def make_app(
     app[STOP] = asyncio.Event()
     app[FORCE] = asyncio.Event()
     events = app[EVENTS] = EventHub()
-    manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=events)
+    book = JobBook(node.port, events)
+    launches = LaunchJobs(book, events)
+    manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=launches)
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
+    app[JOBS] = Jobs(node, identity.name, book, launches, manager, partial(_engines_changed, app))
     app[PEERS] = Peers(node, identity, events)
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
@@ -76,12 +86,18 @@ def make_app(
     return app
 
 
+async def _engines_changed(app: web.Application) -> None:
+    await app[DESCRIPTION].engines_changed()
+    app[EVENTS].publish(Event(type="node", at=time.time(), node=await app[DESCRIPTION].current()))
+
+
 async def _sampling(app: web.Application) -> AsyncIterator[None]:
     async with app[SAMPLER]:
         yield
 
 
 async def _managing(app: web.Application) -> AsyncIterator[None]:
+    await app[JOBS].start()
     await app[MANAGER].start()
     yield  # _drain ends it, while its answers can still be sent
 
@@ -141,6 +157,7 @@ async def _drain(app: web.Application) -> None:
     running = sum(instance.stats.running for instance in app[MANAGER].instances())
     if running:
         _say(f"stopping: {running} requests are running; waiting up to {seconds:g} s (Ctrl-C again ends them)")
+    await app[JOBS].stop()
     drained = asyncio.create_task(app[MANAGER].stop(seconds), name="drain")
     forced = asyncio.create_task(app[FORCE].wait(), name="force")
     await asyncio.wait({drained, forced}, return_when=asyncio.FIRST_COMPLETED)

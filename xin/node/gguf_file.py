@@ -48,6 +48,13 @@ def stem(name: str) -> str:
     return _PART.sub("", name.removesuffix(".gguf").removesuffix(".GGUF"))
 
 
+def base_name(name: str) -> str:
+    """`Model-7B` of `Model-7B.Q4_K_M.gguf`: what its quantizations have in common."""
+    base = stem(name)
+    found = list(_QUANTIZATION.finditer(base))
+    return base[: found[-1].start()] + base[found[-1].end() :] if found else base
+
+
 def is_first_part(name: str) -> bool:
     """False for the second and later files of a split model, and for projectors, which are not launched alone."""
     part = _PART.search(name.removesuffix(".gguf"))

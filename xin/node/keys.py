@@ -14,6 +14,7 @@ from xin.node.identity import Identity
 if TYPE_CHECKING:
     from xin.node.browser.visitors import Visitors
     from xin.node.devices.sampler import Sampler
+    from xin.node.jobs import Jobs
     from xin.node.manager import Manager
     from xin.node.node_info import SelfDescription
     from xin.node.peers import Peers
@@ -23,6 +24,7 @@ IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
 EVENTS: web.AppKey[EventHub] = web.AppKey("events")
 SAMPLER: web.AppKey[Sampler] = web.AppKey("sampler")
 MANAGER: web.AppKey[Manager] = web.AppKey("manager")
+JOBS: web.AppKey[Jobs] = web.AppKey("jobs")
 DESCRIPTION: web.AppKey[SelfDescription] = web.AppKey("description")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
 FORCE: web.AppKey[asyncio.Event] = web.AppKey("force")

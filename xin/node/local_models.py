@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from xin import paths
 from xin.catalog.spec import Family, Variant, families, family_of_file
 from xin.node import gguf_file
 from xin.protocol.node import LocalModel
@@ -19,13 +20,14 @@ _MAX_FILES = 10_000
 
 
 def known_models(model_dirs: Sequence[str]) -> list[LocalModel]:
-    """The catalogue's, then files of `model_dirs`, then the Hugging Face cache's."""
+    """The catalogue's with what was made of them here, then files of `model_dirs`, then the Hugging Face cache's."""
     found = [
         _catalogued(family, variant, weights)
         for family in families().values()
         for variant in family.variants
         if (weights := variant_weights(variant)) is not None
     ]
+    found += [_of_file(name, path, "made here") for name, path in made_models()]
     found += [_of_file(gguf_file.stem(path.name), path, "file") for path in gguf_files(model_dirs)]
     for repo, folder in cached_repos():
         files = repo_files(folder)
@@ -44,6 +46,26 @@ def variant_weights(variant: Variant) -> list[str] | None:
     folders = package.submodule_search_locations if package else None
     path = Path(folders[0], source.file) if folders else None
     return [str(path)] if path is not None and path.is_file() else None
+
+
+def made_models_dir() -> Path:
+    """Where quantize jobs put what they make."""
+    return paths.data_dir() / "models"
+
+
+def made_models() -> list[tuple[str, Path]]:
+    """(name to launch it by, file) of what was made here: `smollm2:Q8_0` where the family is known, else the stem."""
+    files = gguf_files([str(made_models_dir())])
+    names = [_family_name(path) or gguf_file.stem(path.name) for path in files]
+    return [
+        (name if names.count(name) == 1 else gguf_file.stem(path.name), path)
+        for name, path in zip(names, files, strict=True)
+    ]
+
+
+def _family_name(path: Path) -> str | None:
+    family, quantization = family_of_file(path.name), gguf_file.quantization_of(path.name)
+    return f"{family.name}:{quantization}" if family and quantization != gguf_file.UNKNOWN else None
 
 
 def gguf_files(folders: Sequence[str]) -> list[Path]:

@@ -44,6 +44,11 @@ class SelfDescription:
             private=self._config.private,
         )
 
+    async def engines_changed(self) -> None:
+        """Look for engines again, now."""
+        self._engines_at = float("-inf")
+        await self._current_engines()
+
     async def _current_engines(self) -> list[EngineInfo]:
         async with self._looking:
             if time.monotonic() - self._engines_at > ENGINES_SECONDS:

@@ -19,6 +19,8 @@ from xin.node.local_models import (
     cached_repo,
     gguf_files,
     known_models,
+    made_models,
+    made_models_dir,
     repo_files,
     variant_weights,
 )
@@ -39,11 +41,11 @@ def resolve(
     wish = _Wish(_size(size), format, quantization, engine)
     if model_path:
         return _from_file(_absolute(model_path), name, wish)
-    if family := families().get(name):
-        return _from_family(family, wish)
+    repo, _, file = name.partition(":")
+    if family := families().get(repo):
+        return _from_family(family, wish.of(name, file))
     if path := _as_path(name, model_dirs):
         return _from_file(path, gguf_file.stem(path.name), wish)
-    repo, _, file = name.partition(":")
     if REPO.fullmatch(repo):
         return _from_repo(repo, file, wish)
     raise not_known(name, model_dirs)
@@ -66,6 +68,14 @@ class _Wish:
     def __init__(self, size: float | None, format: str | None, quantization: str | None, engine: str | None) -> None:
         self.size, self.format, self.quantization, self.engine = size, format, quantization, engine
 
+    def of(self, name: str, quantization: str) -> _Wish:
+        """With what stands behind the colon of `name`. Raises BadRequest when another one was asked for besides."""
+        if not quantization:
+            return self
+        if self.quantization and self.quantization.lower() != quantization.lower():
+            raise BadRequest(f"{name} is not {self.quantization}", "leave one of them out", param="quantization")
+        return _Wish(self.size, self.format, quantization, self.engine)
+
     def check(self, model: str, sizes: list[float | None], formats: list[str], quantizations: list[str]) -> None:
         """Raise BadRequest for the first field that none of what there is fits."""
         if self.format and self.format.lower() not in map(str.lower, formats):
@@ -77,12 +87,16 @@ class _Wish:
 
 
 def _from_family(family: Family, wish: _Wish) -> ModelSpec:
+    """A catalogued variant, else what was made of one here."""
     variants = family.variants
+    made = _made_of(family)
+    if path := _made_as_wished(family, made, wish):
+        return _of_gguf(gguf_file.checked(path), f"{family.name}:{gguf_file.quantization_of(path.name)}", wish)
     wish.check(
         family.name,
         [v.size_in_billions for v in variants],
         [v.format for v in variants],
-        [v.quantization for v in variants],
+        [*(v.quantization for v in variants), *(gguf_file.quantization_of(path.name) for path in made)],
     )
     fitting = [variant for variant in variants if _fits(variant, wish)]
     if not fitting:
@@ -97,6 +111,25 @@ def _from_family(family: Family, wish: _Wish) -> ModelSpec:
                 gguf_file.checked(Path(weights[0]))
             return _catalogued(family, variant, weights, wish)
     raise _not_fetched(family, fitting[0])
+
+
+def _made_of(family: Family) -> list[Path]:
+    found = ((path, family_of_file(path.name)) for _, path in made_models())
+    return [path for path, of in found if of is not None and of.name == family.name]
+
+
+def _made_as_wished(family: Family, made: list[Path], wish: _Wish) -> Path | None:
+    """The file of a wished quantization that the catalogue does not have. BadRequest when there are several."""
+    wished = (wish.quantization or "").lower()
+    if not wished or any(variant.quantization.lower() == wished for variant in family.variants):
+        return None
+    found = [path for path in made if gguf_file.quantization_of(path.name).lower() == wished]
+    if wish.size is not None:
+        found = [path for path in found if _same_size(wish.size, gguf_file.size_of(path.name))]
+    if len(found) > 1:
+        names = ", ".join(gguf_file.stem(path.name) for path in found)
+        raise BadRequest(f"{len(found)} files are {family.name} {wish.quantization}", f"name one: {names}")
+    return found[0] if found else None
 
 
 def _fits(variant: Variant, wish: _Wish) -> bool:
@@ -200,7 +233,7 @@ def _as_path(name: str, model_dirs: Sequence[str]) -> Path | None:
     """A file when `name` says so, or is the name of a file in `model_dirs`, with or without .gguf."""
     if name.startswith(("/", "~", "./", "../")):
         return _absolute(name)
-    for path in gguf_files(model_dirs):
+    for path in gguf_files([str(made_models_dir()), *model_dirs]):
         if name in (path.name, gguf_file.stem(path.name)):
             return path
     return _absolute(name) if name.lower().endswith(".gguf") and ":" not in name else None

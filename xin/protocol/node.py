@@ -239,6 +239,9 @@ class PlanCell(msgspec.Struct, kw_only=True):
 
 
 class PlanRow(msgspec.Struct, kw_only=True):
+    """One quantization; `model_name` is what a launch of it takes."""
+
+    model_name: str = ""
     quantization: str
     model_format: str
     model_engine: str
@@ -271,8 +274,8 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One event of GET /api/events. `type` says which field is set.
 
     snapshot: node, instances, jobs (first event of each stream) · instance · instance_removed: model_uid · samples:
-    devices, workers (only with ?samples=1) · job · job_removed: job_id · peer · peer_removed: peer_id · stopping (this
-    node drains).
+    devices, workers (only with ?samples=1) · job · job_removed: job_id · node (its engines have changed) · peer ·
+    peer_removed: peer_id · stopping (this node drains).
     """
 
     type: str

@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from xin.node.keys import DESCRIPTION, EVENTS, MANAGER, PEERS
+from xin.node.keys import DESCRIPTION, EVENTS, JOBS, MANAGER, PEERS
 from xin.node.routes.body import flag
 from xin.node.routes.event_stream import event_stream
 from xin.protocol import sse
@@ -23,6 +23,7 @@ async def events(request: web.Request) -> web.StreamResponse:
             at=time.time(),
             node=await app[DESCRIPTION].current(),
             instances=app[MANAGER].instances(),
+            jobs=app[JOBS].all(),
             peers=None if peer else app[PEERS].cluster(),
         )
         async with event_stream(request) as stream:
