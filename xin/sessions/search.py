@@ -14,7 +14,7 @@ _TERM = re.compile(r'"([^"]*)(?:"|$)|(\S+)')
 
 def terms(query: str) -> list[str]:
     """Words, and phrases in quotation marks; everything else is meant literally."""
-    found = [quoted or word for quoted, word in _TERM.findall(searchable(query))]
+    found = [quoted or word for quoted, word in _TERM.findall(searchable(_whole(query)))]
     return [term[:MAX_TERM_LENGTH] for term in found if term.strip()][:MAX_TERMS]
 
 
@@ -60,6 +60,11 @@ def _rows(connection: sqlite3.Connection, word: str) -> dict[int, int]:
         values,
     )
     return dict(rows.fetchall())
+
+
+def _whole(text: str) -> str:
+    """Without half characters, which SQLite does not take."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _escaped(word: str) -> str:

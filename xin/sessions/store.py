@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from xin.errors import NotFound
+from xin.errors import NotFound, SessionFileError
 from xin.sessions import export, reading, schema, writing
 from xin.sessions.records import (
     MessageRecord,
@@ -47,10 +47,15 @@ class SessionStore:
         self._reading = threading.Lock()
         self._reader = schema.connect(self.path)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._last_id = self._newest_id()
         self._ids = threading.Lock()
+        self._last_id = 0
         self._closed = False
-        self.recover()
+        try:
+            self._last_id = self._newest_id()
+            self.recover()
+        except SessionFileError:
+            self.close()
+            raise
         atexit.register(self.close)
 
     @classmethod
@@ -73,6 +78,7 @@ class SessionStore:
             return
         self._closed = True
         atexit.unregister(self.close)
+        self._writer.drain()
         self._writer.do(lambda connection: writing.recover(connection, [self._me]))
         self._writer.close()
         with self._reading:
@@ -266,7 +272,10 @@ class SessionStore:
     def _read(self) -> Iterator[sqlite3.Connection]:
         self._writer.drain()
         with self._reading:
-            yield self._reader
+            try:
+                yield self._reader
+            except sqlite3.Error as exc:
+                raise SessionFileError(f"{self.path} could not be read: {exc}", "check that file and its disk") from exc
 
     def _next_id(self) -> int:
         """Growing, and not given twice by several processes: microseconds and some luck."""
@@ -276,8 +285,8 @@ class SessionStore:
             return self._last_id
 
     def _newest_id(self) -> int:
-        with self._reading:
-            return int(self._reader.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0])
+        with self._read() as connection:
+            return int(connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0])
 
 
 def session_of(store: SessionStore, text: str) -> int:

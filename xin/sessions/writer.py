@@ -159,7 +159,7 @@ class Writer:
         try:
             self._transact(tasks, pieces)
             self.failure = None
-        except sqlite3.OperationalError as exc:
+        except sqlite3.Error as exc:
             self.failure = SessionFileError(f"{self._path} could not be written: {exc}", "check the disk it is on")
             self._keep(tasks, pieces)
         with self._wake:
@@ -177,7 +177,7 @@ class Writer:
             for message_id, waiting in pieces.items():
                 writing.grow(self._connection, message_id, *waiting.joined())
             self._connection.execute("COMMIT")
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
