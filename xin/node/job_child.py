@@ -1,11 +1,17 @@
-"""A child process that does a job: one JSON object a line on stdout, free text on stderr."""
+"""A child process that does a job: one JSON object a line on stdout, free text on stderr.
+
+The child is this module too (`python -m xin.node.job_child MODULE ARGUMENT…`): it runs MODULE, and ends with all that
+it started when the node is gone.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import runpy
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -38,10 +44,10 @@ async def run_child(
     module: str, arguments: list[str], hear: Callable[[Word], None], environment: Mapping[str, str] | None = None
 ) -> str:
     """`python -m module`; the text of its `done`. Raises what it tells as its error, and kills it when cancelled."""
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    command = [sys.executable, "-P", "-m", "xin.node.job_child", module, *arguments]
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,  # never written to: its end is the node's end
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {})},
@@ -95,3 +101,16 @@ def _unexplained(module: str, code: int) -> XinError:
         return OutOfMemory(f"{name} was killed from outside, most likely for want of memory", "see the job's log")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return InternalError(f"{name} {how}", "see the job's log")
+
+
+def _die_with_parent() -> None:
+    """Wait for the end of stdin, then end the whole session."""
+    while os.read(0, 1):  # not sys.stdin, whose lock would be held when the interpreter ends
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
