@@ -1,0 +1,199 @@
+"""The workbench: four places over one store, and what they share. No node is waited for before the first frame."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from xin.tui import glyphs
+from xin.tui import settings as tui_settings
+from xin.tui.screens.place import Place
+from xin.tui.settings import TuiSettings
+from xin.tui.store import Store, Target
+
+if TYPE_CHECKING:
+    from xin.client import AsyncClient
+    from xin.sessions.store import SessionStore
+
+Severity = Literal["information", "warning", "error"]
+SAME_TOAST_SECONDS = 5.0
+_PLACES = {
+    "bench": ("xin.tui.screens.bench", "BenchScreen"),
+    "chat": ("xin.tui.screens.chat", "ChatScreen"),
+    "jobs": ("xin.tui.screens.jobs", "JobsScreen"),
+    "logs": ("xin.tui.screens.logs", "LogsScreen"),
+}
+
+
+def _place(name: str) -> Callable[[], Screen[Any]]:
+    """The place's screen, imported when it is first shown."""
+
+    def make() -> Screen[Any]:
+        module, kind = _PLACES[name]
+        try:
+            place: Screen[Any] = getattr(import_module(module), kind)()
+        except ModuleNotFoundError as exc:
+            if not (exc.name or "").startswith("xin.tui"):
+                raise
+            place = Place()
+            place.PLACE = name  # type: ignore[misc]
+        return place
+
+    return make
+
+
+class Workbench(App[None]):
+    """`endpoint`: the node to talk to; None = find one. `connect=False`: talk to nobody (tests)."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "xin"
+    MODES = {name: _place(name) for name in _PLACES}
+    DEFAULT_MODE = "bench"
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "keys", id="help", priority=True, show=False, tooltip="What the keys do here"),
+        Binding("question_mark", "help", "keys", id="help.letter", tooltip="What the keys do here"),
+        Binding("colon", "command_palette", "palette", id="palette.letter", show=False, tooltip="Every action"),
+        *(
+            Binding(str(number), f"place('{name}')", name, id=f"place.{number}", show=False, tooltip=f"Go to {name}")
+            for number, name in enumerate(_PLACES, 1)
+        ),
+        Binding("ctrl+pagedown", "next_place(1)", "next place", id="place.next", priority=True, show=False),
+        Binding("ctrl+pageup", "next_place(-1)", "previous place", id="place.prev", priority=True, show=False),
+        Binding("ctrl+l", "repaint", "repaint", id="repaint", show=False, tooltip="Draw the whole screen anew"),
+        Binding("ctrl+q", "quit", "quit", id="quit", priority=True, show=False, tooltip="Leave; nodes go on"),
+    ]
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        readonly: bool = False,
+        ascii: bool = False,
+        settings: TuiSettings | None = None,
+        connect: bool = True,
+        sessions: SessionStore | None = None,
+    ) -> None:
+        super().__init__()
+        self.store = Store()
+        self.settings = settings if settings is not None else tui_settings.load().settings
+        self.readonly = readonly
+        self.endpoint = endpoint
+        self._connect = connect
+        self._sessions = sessions
+        self._clients: dict[str, AsyncClient] = {}
+        self._said: dict[str, float] = {}
+        glyphs.set_ascii(ascii or self.settings.ascii)
+
+    # ---- what the places share
+
+    @property
+    def sessions(self) -> SessionStore:
+        """The person's sessions, opened when first wanted; a temporary one when the file cannot be used."""
+        if self._sessions is None:
+            from xin.errors import SessionFileError
+            from xin.sessions.store import SessionStore
+
+            try:
+                self._sessions = SessionStore()
+            except SessionFileError as exc:
+                self._sessions = SessionStore.temporary()
+                self.say(f"this session is not kept: {exc.message}", severity="error")
+        return self._sessions
+
+    def client(self, node_id: str) -> AsyncClient:
+        """A client of that node; "" is the node talked to. Raises Unreachable when it has no address for us."""
+        from xin.client import AsyncClient
+        from xin.errors import Unreachable
+
+        view = self.store.node(node_id) if node_id else self.store.home
+        endpoint = view.endpoint if view is not None else self.store.link.endpoint
+        if not endpoint:
+            raise Unreachable(f"no address is known of node {node_id or 'here'}", "see whether it runs: xin nodes")
+        if endpoint not in self._clients:
+            self._clients[endpoint] = AsyncClient(endpoint)
+        return self._clients[endpoint]
+
+    def say(self, text: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
+        """A toast; the same words are not said twice in a row."""
+        now = time.monotonic()
+        self._said = {said: at for said, at in self._said.items() if now - at < SAME_TOAST_SECONDS}
+        if text not in self._said:
+            self._said[text] = now
+            self.notify(text, severity=severity, timeout=timeout, markup=False)
+
+    async def ask(self, question: str, *, command: str = "", danger: bool = False) -> bool:
+        """A question with yes and no. Await it in a worker."""
+        from xin.tui.dialogs.confirm import Confirm
+
+        if not self.settings.confirm:
+            return True
+        answer: bool | None = await self.push_screen_wait(Confirm(question, command=command, danger=danger))
+        return bool(answer)
+
+    def copy(self, text: str) -> None:
+        """To the clipboard, and tell how much."""
+        self.copy_to_clipboard(text)
+        self.say(f"copied {len(text)} characters")
+
+    # ---- going from place to place
+
+    def open_chat(self, targets: list[Target], *, prompt: str = "") -> None:
+        """Chat with these models, a pane each; the prompt is typed in, not sent. Calls ChatScreen.open_targets."""
+        self.call_later(self._open, "chat", "open_targets", targets, prompt)
+
+    def open_logs(self, node_id: str, uid: str) -> None:
+        """Calls LogsScreen.open_source."""
+        self.call_later(self._open, "logs", "open_source", node_id, uid)
+
+    def open_job(self, node_id: str, job_id: str) -> None:
+        """Calls JobsScreen.open_job."""
+        self.call_later(self._open, "jobs", "open_job", node_id, job_id)
+
+    def open_launch(self, model_name: str = "") -> None:
+        """The launch dialog, over whatever is shown."""
+        module = import_module("xin.tui.dialogs.launch")
+        self.push_screen(module.LaunchDialog(model_name))
+
+    async def action_place(self, name: str) -> None:
+        if not self.screen.is_modal and self.current_mode != name:
+            await self.switch_mode(name)
+
+    async def action_next_place(self, by: int) -> None:
+        names = list(_PLACES)
+        await self.action_place(names[(names.index(self.current_mode) + by) % len(names)])
+
+    async def _open(self, place: str, method: str, *args: Any) -> None:
+        if self.current_mode != place:
+            await self.switch_mode(place)
+        opener = getattr(self.screen_stack[0], method, None)
+        if opener is not None:
+            opener(*args)
+
+    # ---- keys of all places
+
+    def action_repaint(self) -> None:
+        self.refresh(repaint=True, layout=True)
+        self.screen.refresh(repaint=True, layout=True)
+
+    def action_help(self) -> None:
+        self.action_show_help_panel()
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        yield from super().get_system_commands(screen)
+
+    # ---- life
+
+    async def on_unmount(self) -> None:
+        clients, self._clients = list(self._clients.values()), {}
+        await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
+        if self._sessions is not None:
+            self._sessions.close()

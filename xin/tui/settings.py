@@ -1,0 +1,114 @@
+"""What a person sets for the workbench in tui.toml, and what the workbench remembers of its last run."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from xin import paths
+
+DEFAULT_THEME = "xin-dark"
+_THEME_LINE = re.compile(r"^theme\s*=.*$", re.MULTILINE)
+_FIRST_TABLE = re.compile(r"^\s*\[", re.MULTILINE)
+
+
+class TuiSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """tui.toml.
+
+    theme       name of a theme: one of xin's, of Textual's, or the name of a file in the themes folder
+    ascii       draw with ASCII alone
+    confirm     ask before something that runs is ended, and before leaving
+    start       the place to open on: bench, chat, jobs, logs, or last for where the last run ended
+    keymap      keys by the id of what they do: place.chat = "f6"; several with commas between
+    """
+
+    theme: str = DEFAULT_THEME
+    ascii: bool = False
+    confirm: bool = True
+    start: str = "bench"
+    keymap: dict[str, str] = {}
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The settings, and for each that could not be taken its file, key and fault."""
+
+    settings: TuiSettings
+    faults: list[str] = field(default_factory=list)
+
+
+def settings_file() -> Path:
+    return paths.config_dir() / "tui.toml"
+
+
+def load(file: Path | None = None) -> Loaded:
+    """A wrong key costs only itself; a file that is not TOML counts as empty. Nothing is raised."""
+    file = file or settings_file()
+    try:
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Loaded(TuiSettings())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        return Loaded(TuiSettings(), [f"{file}: {exc}"])
+    kept: dict[str, Any] = {}
+    faults = []
+    for key, value in given.items():
+        try:
+            msgspec.convert({key: value}, TuiSettings)
+            kept[key] = value
+        except msgspec.ValidationError as exc:
+            faults.append(f"{file}: {key}: {_fault(exc)}")
+    return Loaded(msgspec.convert(kept, TuiSettings), faults)
+
+
+def save_theme(name: str, file: Path | None = None) -> None:
+    """Set `theme` in tui.toml and leave every other line as it is. OSError when it cannot be written."""
+    file = file or settings_file()
+    line = f'theme = "{name}"'
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    table = _FIRST_TABLE.search(text)
+    head, rest = (text[: table.start()], text[table.start() :]) if table else (text, "")
+    head = _THEME_LINE.sub(lambda _: line, head, count=1) if _THEME_LINE.search(head) else f"{line}\n{head}"
+    paths.private(file.parent)
+    draft = file.with_suffix(".draft")
+    draft.write_text(head + rest, encoding="utf-8")
+    draft.replace(file)
+
+
+class Remembered(msgspec.Struct, kw_only=True):
+    """What the last run left: the place, and in each place the id of the widget that had the focus."""
+
+    place: str = ""
+    focus: dict[str, str] = {}
+
+
+def remembered() -> Remembered:
+    try:
+        return msgspec.json.decode(_state_file().read_bytes(), type=Remembered)
+    except (OSError, msgspec.DecodeError):
+        return Remembered()
+
+
+def remember(state: Remembered) -> None:
+    """Written whole or not at all; a full disk costs only the memory."""
+    file = _state_file()
+    with contextlib.suppress(OSError):
+        paths.private(file.parent)
+        draft = file.with_suffix(".draft")
+        draft.write_bytes(msgspec.json.encode(state))
+        draft.replace(file)
+
+
+def _state_file() -> Path:
+    return paths.state_dir() / "tui.json"
+
+
+def _fault(exc: msgspec.ValidationError) -> str:
+    text = str(exc)
+    return "there is no such setting" if "unknown field" in text else text.partition(" - at ")[0]
