@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": ("xin.cli.bench", "Measure a running model: first token, tokens a second"),
     "node": ("xin.cli.node", "Run this machine's node, or stop it"),
     "nodes": ("xin.cli.nodes", "List the nodes that can be seen"),
+    "sessions": ("xin.cli.sessions", "List, search, export and import what was talked about"),
     "engines": ("xin.cli.engines", "List engines and install them"),
     "fake-node": ("xin.cli.fake_node", "Run a node that makes its answers up, to see every state without weights"),
     "pull": ("xin.cli.pull", "Say whether a model is on this machine"),

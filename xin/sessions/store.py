@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from xin.errors import NotFound, SessionFileError
+from xin.errors import SessionFileError
 from xin.sessions import export, reading, schema, writing
 from xin.sessions.records import (
     MessageRecord,
@@ -123,6 +123,7 @@ class SessionStore:
             record.messages = [message for message in record.messages if message.turn <= turn]
         record.title = title or f"{record.title or 'session'} (branch)"
         record.votes = []
+        record.created_at = record.updated_at = time.time()
         return self._insert(record)
 
     def set_panes(self, session_id: int, panes: Iterable[PaneRecord]) -> None:
@@ -287,22 +288,6 @@ class SessionStore:
     def _newest_id(self) -> int:
         with self._read() as connection:
             return int(connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0])
-
-
-def session_of(store: SessionStore, text: str) -> int:
-    """The id that a person means: a number, "last", or a part of a title that only one session has. Raises NotFound."""
-    if text.isdecimal():
-        return int(text)
-    listed = store.sessions(limit=100_000)
-    if text == "last" and listed:
-        return listed[0].id
-    named = [one for one in listed if one.title == text] or [
-        one for one in listed if text.casefold() in one.title.casefold()
-    ]
-    if len(named) != 1:
-        what = "no session" if not named else f"{len(named)} sessions"
-        raise NotFound(f"{what} named {text!r}", "xin sessions list shows their ids")
-    return named[0].id
 
 
 def _name_of(pid: int) -> str:
