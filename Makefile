@@ -14,8 +14,9 @@ CODE := xin tests scripts $(wildcard benchmarks)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(STAMPS)/llama.cpp $(STAMPS)/demo-model ## a real model answers a question here
-	@$(BIN)/python scripts/demo.py
+demo: $(STAMPS)/base $(STAMPS)/demo-model ## the workbench with two models side by side; off a terminal one model's answer
+	@if ! [ -t 0 -a -t 1 ]; then $(MAKE) --no-print-directory $(STAMPS)/llama.cpp; fi
+	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/python scripts/demo.py
 
 test: check $(STAMPS)/llama.cpp $(STAMPS)/demo-model ## check, then all tests but the slow ones
 	@$(BIN)/python -m pytest -q -m "not slow"

@@ -1,4 +1,6 @@
-"""`make demo`: start a private node of its own, ask the bundled model one question, show its figures, stop the node."""
+"""`make demo`: a private node of its own. On a terminal the workbench, with two quantizations of the bundled model side
+by side; elsewhere the model's answer to one question, streamed. The node and all it holds end with it.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,35 @@ OPTIONS = ["--temperature", "0", "--max-tokens", "200"]
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="xin-demo-") as home:
-        environment = {**os.environ, "XIN_HOME": home}
+    with tempfile.TemporaryDirectory(prefix="xin-demo-") as folder:
+        environment = {**os.environ, "XIN_HOME": str(home(Path(folder)))}
         with node(environment) as endpoint:
-            command = ["run", MODEL, QUESTION, *OPTIONS]
-            print(f"$ xin {shlex.join(command)}", flush=True)
-            return subprocess.run([*XIN, *command, "-e", endpoint], env=environment, check=False).returncode
+            if sys.stdin.isatty() and sys.stdout.isatty():
+                return workbench(endpoint, environment)
+            return answer(endpoint, environment)
+
+
+def answer(endpoint: str, environment: dict[str, str]) -> int:
+    command = ["run", MODEL, QUESTION, *OPTIONS]
+    print(f"$ xin {shlex.join(command)}", flush=True)
+    return subprocess.run([*XIN, *command, "-e", endpoint], env=environment, check=False).returncode
+
+
+def workbench(endpoint: str, environment: dict[str, str]) -> int:
+    os.environ.update(environment)
+    from demo_workbench import DemoWorkbench
+
+    return DemoWorkbench(endpoint, model=MODEL, question=QUESTION).run() or 0
+
+
+def home(folder: Path) -> Path:
+    """A home for once, but with the cache that stays: a compiled engine is kept there."""
+    from xin import paths
+
+    cache = paths.cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    (folder / "cache").symlink_to(cache.absolute(), target_is_directory=True)
+    return folder
 
 
 @contextmanager
@@ -40,6 +65,7 @@ def node(environment: dict[str, str]) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             encoding="utf-8",
+            start_new_session=True,  # Ctrl-C belongs to the workbench
         ) as child,
     ):
         assert child.stdout is not None
