@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 
 from xin.backends import require
 from xin.backends.base import Engine, Output, Weights
@@ -43,14 +43,12 @@ from xin.worker.options import convert_options
 STATS_INTERVAL_S = 0.5
 SWITCH_INTERVAL_S = 0.0005  # the step thread must get the GIL back soon after each decode
 WARM_AFTER_S = 2.0
-SPIN_COUNT = "10000"
 log = logging.getLogger("xin.worker")
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    bound_spinning(os.environ)
     channel = Channel.standard()
     load = channel.read()
     if load is None:
@@ -83,15 +81,6 @@ def main() -> int:
     channel.send(engine.describe())
     worker.run()
     return 0
-
-
-def bound_spinning(environ: MutableMapping[str, str]) -> None:
-    """OpenMP's threads spin at each barrier; processes that share cores and spin long are up to 100 times slower.
-
-    Short spins cost up to half the speed of a model that runs alone, so the bound is a middle. The user's choice wins.
-    """
-    if "OMP_WAIT_POLICY" not in environ:
-        environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def failed(request_id: int, exc: XinError) -> Failed:

@@ -37,6 +37,8 @@ class Context:
         self.max_outputs = int(params.n_outputs_max)
         self._memory = lib.llama_get_memory(pointer)
         self._vocabulary_size = vocabulary_size
+        self._seen = (0, 0)  # address and rows of `_rows`: making that view anew takes longer than choosing a token
+        self._rows: npt.NDArray[np.float32]
 
     def decode(self, batch: Any) -> int:
         """0 done; 1 no room for the batch (nothing changed); 2 aborted; negative: broken."""
@@ -44,8 +46,11 @@ class Context:
 
     def logits(self, rows: int) -> npt.NDArray[np.float32]:
         """(rows, vocabulary) in the order in which the batch asked for them; valid until the next decode."""
-        address = ctypes.cast(lib.llama_get_logits(self.pointer), ctypes.c_void_p).value
-        return float_array(address or 0, rows * self._vocabulary_size).reshape(rows, self._vocabulary_size)
+        address = ctypes.cast(lib.llama_get_logits(self.pointer), ctypes.c_void_p).value or 0
+        if (address, rows) != self._seen:
+            array = float_array(address, rows * self._vocabulary_size)
+            self._seen, self._rows = (address, rows), array.reshape(rows, self._vocabulary_size)
+        return self._rows
 
     def copy(self, source: int, target: int, length: int) -> None:
         """The first `length` tokens of `source` also belong to `target`; no bytes move in a unified cache."""
