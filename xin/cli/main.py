@@ -25,6 +25,7 @@ COMMANDS = {
     "node": ("xin.cli.node", "Run this machine's node, or stop it"),
     "nodes": ("xin.cli.nodes", "List the nodes that can be seen"),
     "sessions": ("xin.cli.sessions", "List, search, export and import what was talked about"),
+    "jobs": ("xin.cli.jobs", "List and steer the node's jobs; make a quantization"),
     "engines": ("xin.cli.engines", "List engines and install them"),
     "fake-node": ("xin.cli.fake_node", "Run a node that makes its answers up, to see every state without weights"),
     "pull": ("xin.cli.pull", "Say whether a model is on this machine"),
