@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "paths": set(),
     "protocol": set(),
     "config": {"errors", "paths"},
+    "local_nodes": set(),
     "discovery": LEAVES,
     "catalog": LEAVES,
     "client": LEAVES,
@@ -26,9 +27,9 @@ MAY_IMPORT = {
     "backends": LEAVES | {"chat", "worker.frames"},
     "worker": LEAVES | {"backends", "chat"},
     "installer": LEAVES | {"backends"},
-    "node": LEAVES | {"backends", "catalog", "client", "discovery", "installer", *SHARED_OF_WORKER},
+    "node": LEAVES | {"backends", "catalog", "client", "discovery", "installer", "local_nodes", *SHARED_OF_WORKER},
     "sessions": LEAVES,
-    "tui": LEAVES | {"client", "discovery", "sessions"},
+    "tui": LEAVES | {"client", "discovery", "local_nodes", "sessions"},
     "cli": LEAVES | {"client", "discovery", "catalog", "installer", "sessions", "tui"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -130,6 +131,8 @@ def test_listing_engines_loads_none():
         ("xin.worker.main", {"aiohttp", "httpx", "llama_cpp", "torch", "textual", "xin.node"}),
         ("xin.backends.llama_cpp.engine", {"llama_cpp", "torch", "aiohttp"}),
         ("xin.discovery", {"aiohttp", "httpx", "xin.node"}),
+        ("xin.tui.app", {"aiohttp", "httpx", "zeroconf", "torch", "llama_cpp", "sqlite3", "xin.node", "xin.client"}),
+        ("xin.tui.follow", {"aiohttp", "zeroconf", "torch", "llama_cpp", "xin.node"}),
     ],
 )
 def test_loading_a_module_leaves_out(module: str, unwanted: set[str]):

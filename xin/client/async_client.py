@@ -64,6 +64,7 @@ class AsyncClient:
     cancel_launch = _call(calls.cancel_launch)
     progress = _call(calls.progress)
     events = _stream(calls.events)
+    proof = _call(calls.proof)
     logs = _call(calls.logs)
     follow_logs = _stream(calls.follow_logs)
     jobs = _call(calls.jobs)

@@ -113,10 +113,18 @@ def progress(uid: str) -> Call[Progress]:
     return _get(f"{_model(uid)}/progress", Progress)
 
 
-def events(*, samples: bool = False) -> Stream[Event]:
-    """What happens on the node, a snapshot first; `samples` adds devices and workers once a second."""
-    params = {"samples": "1"} if samples else {}
+def events(*, samples: bool = False, peer: bool = False) -> Stream[Event]:
+    """What happens on the node, a snapshot first; `samples` adds devices and workers once a second.
+
+    `peer`: only what the node tells of itself, nothing of other nodes.
+    """
+    params = {name: "1" for name, wanted in (("samples", samples), ("peer", peer)) if wanted}
     return Stream(Request("GET", "/api/events", params, timeout=60.0), event_reader(Event))
+
+
+def proof(challenge: str) -> Call[dict[str, str]]:
+    """A node's answer to `challenge`, which shows that it holds the nonce of its file."""
+    return exchange(Request("GET", "/api/proof", {"challenge": challenge}, timeout=3.0), reader(dict[str, str]))
 
 
 def logs(uid: str, *, tail: int = 200) -> Call[list[LogLine]]:

@@ -9,18 +9,10 @@ from pathlib import Path
 import msgspec
 
 from xin import paths
+from xin.local_nodes import LocalNode as RuntimeFile
 from xin.node.identity import Identity
 
 log = logging.getLogger("xin.node")
-
-
-class RuntimeFile(msgspec.Struct):
-    id: str
-    pid: int
-    port: int
-    endpoint: str
-    nonce: str
-    started_at: float
 
 
 def path_of(port: int) -> Path:
