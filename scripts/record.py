@@ -1,0 +1,128 @@
+"""Record the workbench for the README and docs/tui.md: real frames of the real program, as SVG.
+
+python scripts/record.py           docs/images/workbench.svg (animated) and the stills of docs/tui.md
+python scripts/record.py film      only the animation
+
+Needs tmux, llama.cpp and the demo model (`make setup`); takes about a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from demo import QUESTION, home, node
+from terminal_svg import Shot, film, still
+from tmux import NotShown, Tmux
+
+from xin.client import Client
+
+XIN = [sys.executable, "-m", "xin"]
+OUT = Path(__file__).parents[1] / "docs" / "images"
+SIZE = (110, 32)
+MODEL = "smollm2"
+QUANTIZATIONS = ("Q8_0", "Q2_K")
+LOOK_SECONDS = 0.1
+END_SECONDS = 4.0
+
+
+class Recorder:
+    """Collects what the window shows; frames that are alike become one that lasts longer."""
+
+    def __init__(self, window: Tmux) -> None:
+        self.shots: list[Shot] = []
+        self._window = window
+        self._at = time.monotonic()
+
+    def look(self) -> None:
+        now, ansi = time.monotonic(), self._window.ansi()
+        if self.shots:
+            self.shots[-1].seconds += now - self._at
+        self._at = now
+        if not self.shots or self.shots[-1].ansi != ansi:
+            self.shots.append(Shot(ansi, 0.0))
+
+    def watch(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.look()
+            time.sleep(LOOK_SECONDS)
+
+    def until(self, true: Callable[[str], bool], seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not true(self._window.text()):
+            if time.monotonic() > deadline:
+                raise NotShown(self._window.text())
+            self.watch(LOOK_SECONDS)
+
+    def type(self, text: str) -> None:
+        for character in text:
+            self._window.type(character)
+            self.watch(0.04)
+
+    def press(self, *keys: str, pause: float = 0.7) -> None:
+        for key in keys:
+            self._window.press(key)
+            self.watch(pause)
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or ["film", "stills"]
+    OUT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="xin-record-") as folder:
+        environment = {**os.environ, "XIN_HOME": str(home(Path(folder))), "XIN_REGISTRY": f"{folder}/registry"}
+        with node(environment) as endpoint:
+            _launch(endpoint)
+            command = [*XIN, "tui", "-e", endpoint]
+            if "film" in wanted:
+                with Tmux(command, environment, SIZE) as window:
+                    _film(window)
+            if "stills" in wanted:
+                with Tmux(command, environment, SIZE) as window:
+                    _stills(window)
+    return 0
+
+
+def _launch(endpoint: str) -> None:
+    """Two quantizations of the bundled model, made by llama.cpp's own quantizer."""
+    with Client(endpoint) as client:
+        for quantization in QUANTIZATIONS:
+            job = client.start_job("quantize", source=MODEL, quantization=quantization)
+            while client.job(job.id).state in ("waiting", "running"):
+                time.sleep(0.2)
+        for model in client.local_models():
+            if model.quantization in QUANTIZATIONS:
+                client.launch_model(model.model_name)
+
+
+def _film(window: Tmux) -> None:
+    recorder = Recorder(window)
+    window.wait("ready", "live")
+    recorder.watch(2.0)
+    recorder.press("1", "Tab")
+    recorder.press("space", "space", "b")
+    recorder.type(QUESTION)
+    recorder.press("Enter")
+    recorder.until(lambda text: text.count("✓ stop") >= 2)
+    recorder.watch(2.0)
+    recorder.press("C-PgDn", pause=2.0)
+    recorder.shots[-1].seconds += END_SECONDS
+    _write("workbench.svg", film(recorder.shots, SIZE, "xin tui"))
+
+
+def _stills(window: Tmux) -> None:
+    window.wait("ready", "live")
+    _write("bench.svg", still(Shot(window.ansi()), SIZE, "xin tui"))
+
+
+def _write(name: str, svg: str) -> None:
+    (OUT / name).write_text(svg, encoding="utf-8")
+    print(f"{OUT / name}: {len(svg) // 1000} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
