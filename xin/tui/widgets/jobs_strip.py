@@ -1,0 +1,109 @@
+"""The jobs that run, wait or have just failed, a line each; in a narrow terminal one line for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from textual.content import Content
+
+from xin.protocol.node import Job
+from xin.tui.glyphs import G
+from xin.tui.text import bytes_short, clean, fit
+from xin.tui.widgets.bars import progress_bar
+from xin.tui.widgets.row_list import Row, RowList
+
+MOST = 4
+RECENT_SECONDS = 600.0
+ACTIVE = frozenset({"running", "waiting", "paused"})
+_ORDER = {"running": 0, "paused": 1, "waiting": 2, "failed": 3, "done": 4, "cancelled": 5}
+_STYLES = {"running": "$accent", "failed": "$error", "done": "$success", "paused": "$warning"}
+JobAt = tuple[str, Job]
+
+
+class JobsStrip(RowList):
+    """`show` the store's jobs. The cursor's key is node and job id with a tab between."""
+
+    HELP = "Jobs under way and those that failed. Enter opens one; p pauses or resumes, x cancels, r tries again."
+
+    IDLE_CURSOR = False
+
+    def show(self, jobs: Sequence[JobAt], names: Mapping[str, str], now: float, *, one_line: bool) -> None:
+        """`names`: of the nodes, by id."""
+        shown = current_jobs(jobs, now)
+        if one_line:
+            parts = [_brief(job, now) for _, job in shown[:MOST]]
+            self.set_rows([Row("", Content("   ").join(parts), selectable=False)] if parts else [])
+        else:
+            self.set_rows(
+                [Row(f"{node}\t{job.id}", _job_line(job, names.get(node, ""), self.room, now)) for node, job in shown]
+            )
+
+
+def current_jobs(jobs: Sequence[JobAt], now: float) -> list[JobAt]:
+    """Those under way, then those that failed of late. What went well needs no place here."""
+    failed = [job for job in jobs if job[1].state == "failed" and now - (job[1].ended_at or now) < RECENT_SECONDS]
+    active = [job for job in jobs if job[1].state in ACTIVE]
+    return sorted(active + failed, key=lambda job: _ORDER[job[1].state])
+
+
+def job_glyph(job: Job) -> str:
+    glyphs = {"running": G.run, "paused": G.pause, "failed": G.fail, "done": G.done}
+    return glyphs.get(job.state, G.waiting)
+
+
+def time_left(seconds: float | None) -> str:
+    """m:ss left; nothing when unknown."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"
+
+
+def stage_of(job: Job) -> str:
+    """The stage that runs, or the first one that failed."""
+    for wanted in ("failed", "running"):
+        for stage in job.stages:
+            if stage.state == wanted:
+                return clean(stage.name)
+    return clean(job.detail)
+
+
+def _job_line(job: Job, node: str, width: int, now: float) -> Content:
+    title = clean(job.title or job.id)
+    where = f" @{clean(node)}" if node else ""
+    head_cells = min(max(len(title) + len(where), 22), max(width // 3, 16))
+    head = Content.assemble(
+        (f"{job_glyph(job)} ", _STYLES.get(job.state, "")), (fit(title + where, head_cells), "bold"), "  "
+    )
+    keys = Content.styled(_keys(job), "$foreground-muted")
+    rest = max(width - head.cell_length - keys.cell_length - 2, 10)
+    return Content.assemble(head, _progress(job, rest), "  ", keys)
+
+
+def _progress(job: Job, width: int) -> Content:
+    if job.state == "failed":
+        return Content.styled(fit(clean(job.cause or job.detail or "failed"), width), "$error")
+    facts = [stage_of(job), f"{job.progress:.0%}"]
+    if job.bytes_total:
+        facts.append(f"{bytes_short(job.bytes_done)}/{bytes_short(job.bytes_total)}")
+    if job.state == "running" and job.bytes_per_second:
+        facts.append(f"{bytes_short(int(job.bytes_per_second))}/s")
+    facts.append(time_left(job.seconds_left) if job.state == "running" else job.state)
+    text = "  ".join(fact for fact in facts if fact)
+    bar = min(max(width - len(text) - 1, 6), 24)
+    return Content.assemble(progress_bar(job.progress, bar), " ", fit(text, max(width - bar - 1, 0)))
+
+
+def _brief(job: Job, now: float) -> Content:
+    name = fit(clean(job.title or job.id), 24).rstrip()
+    fact = (
+        clean(job.cause or "failed") if job.state == "failed" else f"{job.progress:.0%} {time_left(job.seconds_left)}"
+    )
+    return Content.assemble((f"{job_glyph(job)} ", _STYLES.get(job.state, "")), (name, "bold"), " ", fact.rstrip())
+
+
+def _keys(job: Job) -> str:
+    """Which keys do something now."""
+    names = {"pause": "p pause", "resume": "p resume", "retry": "r retry", "cancel": "x cancel"}
+    return "  ".join(["↵ open"] + [names[action] for action in names if action in job.actions])
