@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -21,6 +22,8 @@ from xin.tui.store import Store, Target
 if TYPE_CHECKING:
     from xin.client import AsyncClient
     from xin.sessions.store import SessionStore
+    from xin.tui.connection import Connection
+    from xin.tui.start import Starter
 
 Severity = Literal["information", "warning", "error"]
 SAME_TOAST_SECONDS = 5.0
@@ -78,8 +81,10 @@ class Workbench(App[None]):
         *,
         readonly: bool = False,
         ascii: bool = False,
+        theme: str | None = None,
         settings: TuiSettings | None = None,
         connect: bool = True,
+        starter: Starter | None = None,
         sessions: SessionStore | None = None,
     ) -> None:
         super().__init__()
@@ -87,9 +92,10 @@ class Workbench(App[None]):
         self.settings = settings if settings is not None else tui_settings.load().settings
         self.readonly = readonly
         self.endpoint = endpoint
-        self._connect = connect
+        self._connects = connect
+        self._starter = starter
         self._sessions = sessions
-        self._clients: dict[str, AsyncClient] = {}
+        self._connection: Connection | None = None
         self._said: dict[str, float] = {}
         glyphs.set_ascii(ascii or self.settings.ascii)
 
@@ -111,16 +117,21 @@ class Workbench(App[None]):
 
     def client(self, node_id: str) -> AsyncClient:
         """A client of that node; "" is the node talked to. Raises Unreachable when it has no address for us."""
-        from xin.client import AsyncClient
         from xin.errors import Unreachable
 
         view = self.store.node(node_id) if node_id else self.store.home
-        endpoint = view.endpoint if view is not None else self.store.link.endpoint
+        endpoint = view.endpoint if view is not None else None if node_id else self.store.link.endpoint
         if not endpoint:
             raise Unreachable(f"no address is known of node {node_id or 'here'}", "see whether it runs: xin nodes")
-        if endpoint not in self._clients:
-            self._clients[endpoint] = AsyncClient(endpoint)
-        return self._clients[endpoint]
+        return self.connection.client(endpoint)
+
+    @property
+    def connection(self) -> Connection:
+        if self._connection is None:
+            from xin.tui.connection import Connection
+
+            self._connection = Connection(self.store, self._starter)
+        return self._connection
 
     def say(self, text: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
         """A toast; the same words are not said twice in a row."""
@@ -192,8 +203,36 @@ class Workbench(App[None]):
 
     # ---- life
 
+    def on_mount(self) -> None:
+        if self._connects:
+            self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """After the first frame: what is slow to import, and the search for a node."""
+        self._follow(self.endpoint)
+
+    def connect(self, endpoint: str) -> None:
+        """Talk to the node there instead."""
+        self.endpoint = endpoint
+        self._follow(endpoint)
+
+    @work(group="connection", exclusive=True)
+    async def _follow(self, endpoint: str | None) -> None:
+        await asyncio.to_thread(import_module, "xin.tui.connection")
+        await self.connection.run(endpoint, may_start=not self.readonly)
+
+    @work(group="start-node", exclusive=True)
+    async def action_start_node(self) -> None:
+        """Start a node here; the connection finds it by itself."""
+        from xin.errors import XinError
+
+        try:
+            await self.connection.start_here()
+        except XinError as exc:
+            self.say(f"{exc.message}{': ' + exc.hint if exc.hint else ''}", severity="error")
+
     async def on_unmount(self) -> None:
-        clients, self._clients = list(self._clients.values()), {}
-        await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
+        if self._connection is not None:
+            await self._connection.close()
         if self._sessions is not None:
             self._sessions.close()

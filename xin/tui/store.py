@@ -166,7 +166,7 @@ class Store:
         if self.nodes.pop(node_id, None) is not None:
             self.changed("nodes", "instances", "jobs")
 
-    def put_snapshot(self, event: Event, endpoint: str, relation: Relation) -> NodeView:
+    def put_snapshot(self, event: Event, endpoint: str, relation: str) -> NodeView:
         """A node's own account of itself, whole. What was measured of models that still run is kept."""
         assert event.node is not None
         view = self._view(event.node.id)

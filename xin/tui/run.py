@@ -1,0 +1,50 @@
+"""Runs the workbench on this terminal, and leaves the terminal as it was however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from xin.errors import UsageError
+from xin.tui.app import Workbench
+
+if TYPE_CHECKING:
+    from xin.tui.start import Starter
+
+LAST_SECONDS = 3.0
+
+
+def run(
+    endpoint: str | None = None,
+    *,
+    readonly: bool = False,
+    ascii: bool = False,
+    theme: str | None = None,
+    starter: Starter | None = None,
+) -> int:
+    """The exit code. Raises UsageError off a terminal, or for a theme that does not exist."""
+    if not os.environ.get("TEXTUAL_DRIVER") and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("xin tui needs a terminal", "without one: xin list, xin run, xin jobs, xin logs")
+    app = OnTerminal(endpoint, readonly=readonly, ascii=ascii, theme=theme, starter=starter)
+    app.run()
+    return app.return_code or 0
+
+
+class OnTerminal(Workbench):
+    """Ends in order when the terminal closes or the process is told to end."""
+
+    def on_mount(self) -> None:
+        if not self.is_web:  # there Textual's driver listens itself
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self._end, number)
+
+    def _end(self, number: int) -> None:
+        """A terminal that is gone blocks whoever writes to it, so this waits only so long."""
+        timer = threading.Timer(LAST_SECONDS, os._exit, (128 + number,))
+        timer.daemon = True
+        timer.start()
+        self.exit(return_code=128 + number)
