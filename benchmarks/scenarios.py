@@ -142,7 +142,7 @@ async def two_models(bench: Bench) -> None:
     other = bench.workdir / "other.gguf"
     await asyncio.to_thread(other.write_bytes, bench.model.read_bytes())
     shape = bench.shape(1, 1024)
-    seconds = 20.0
+    tokens, seconds = 3 * bench.tokens, 20.0
 
     async def pair(peer: Peer) -> tuple[Peer, Peer]:
         if isinstance(peer, Xin):
@@ -155,16 +155,16 @@ async def two_models(bench: Bench) -> None:
     async def measure(peer: Peer, number: int) -> Figures:
         prompts = [prose(PROMPT_WORDS, _seed(50, number, index)) for index in range(3)]
         if isinstance(peer, RawLoop):
-            times = (await peer.generate(prompts[:1], bench.tokens))["times"]
+            times = (await peer.generate(prompts[:1], tokens))["times"]
             return {"alone": (len(times) - 1) / (times[-1] - times[0])}
         first, second = pairs[peer.name]
-        asks = [replace(_ask(peer, prompt, bench.tokens), limit_seconds=seconds) for prompt in prompts]
+        asks = [replace(_ask(peer, prompt, tokens), limit_seconds=seconds) for prompt in prompts]
         if isinstance(peer, Xin):
             asks[2].body["model"] = "other"
         alone = await stream_one(first.url, asks[0])
         one, two = await asyncio.gather(stream_one(first.url, asks[1]), stream_one(second.url, asks[2]))
-        both = one.rate + two.rate
-        return {"alone": alone.rate, "one": one.rate, "two": two.rate, "sum_over_alone": both / alone.rate}
+        rates = _rates_together(one, two)
+        return {"alone": alone.rate, "one": rates[0], "two": rates[1], "sum_over_alone": sum(rates) / alone.rate}
 
     async with contextlib.AsyncExitStack() as stack:
         peers = bench.make(RawLoop, LlamaServer, LlamaCppPython, Xin)
@@ -245,6 +245,14 @@ def _gap_figures(gaps: list[float]) -> Figures:
 
 def _gaps_within(reply: Reply, start: float, end: float) -> list[float]:
     return [later - earlier for earlier, later in pairwise(reply.arrivals) if later > start and earlier < end]
+
+
+def _rates_together(*replies: Reply) -> list[float]:
+    """Tokens per second of each stream while all of them run."""
+    start = max(reply.arrivals[0] if reply.arrivals else 0.0 for reply in replies)
+    end = min(reply.arrivals[-1] if reply.arrivals else 0.0 for reply in replies)
+    seconds = max(end - start, 1e-3)
+    return [sum(start < at <= end for at in reply.arrivals) / seconds for reply in replies]
 
 
 def _ask(peer: Peer, prompt: str, tokens: int) -> Ask:
