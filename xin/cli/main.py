@@ -14,7 +14,7 @@ from xin import __version__
 from xin.errors import XinError
 
 COMMANDS = {
-    "tui": ("xin.cli.tui", "Open the workbench: fleet, chats, jobs and logs in this terminal"),
+    "tui": ("xin.cli.tui", "Open the workbench: fleet, chats, jobs, logs"),
     "run": ("xin.cli.run", "Ask a model, or talk with it; launches it if need be"),
     "chat": ("xin.cli.chat", "Ask several models at once, answers side by side"),
     "launch": ("xin.cli.launch", "Launch a model and print its uid"),

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from textual import work
+from textual import events, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from xin.tui import glyphs
 from xin.tui import settings as tui_settings
+from xin.tui.looks import Looks
 from xin.tui.screens.place import Place
 from xin.tui.settings import TuiSettings
 from xin.tui.store import Store, Target
@@ -71,6 +73,9 @@ class Workbench(App[None]):
         ),
         Binding("ctrl+pagedown", "next_place(1)", "next place", id="place.next", priority=True, show=False),
         Binding("ctrl+pageup", "next_place(-1)", "previous place", id="place.prev", priority=True, show=False),
+        Binding(
+            "ctrl+o", "jump", "jump", id="jump", show=False, tooltip="A letter on everything; the letter goes there"
+        ),
         Binding("ctrl+l", "repaint", "repaint", id="repaint", show=False, tooltip="Draw the whole screen anew"),
         Binding("ctrl+q", "quit", "quit", id="quit", priority=True, show=False, tooltip="Leave; nodes go on"),
     ]
@@ -89,7 +94,8 @@ class Workbench(App[None]):
     ) -> None:
         super().__init__()
         self.store = Store()
-        self.settings = settings if settings is not None else tui_settings.load().settings
+        loaded = tui_settings.load() if settings is None else tui_settings.Loaded(settings)
+        self.settings = loaded.settings
         self.readonly = readonly
         self.endpoint = endpoint
         self._connects = connect
@@ -97,6 +103,8 @@ class Workbench(App[None]):
         self._sessions = sessions
         self._connection: Connection | None = None
         self._said: dict[str, float] = {}
+        self._looks = Looks(self, theme, loaded)
+        self._remembered = tui_settings.Remembered()
         glyphs.set_ascii(ascii or self.settings.ascii)
 
     # ---- what the places share
@@ -174,6 +182,11 @@ class Workbench(App[None]):
         module = import_module("xin.tui.dialogs.launch")
         self.push_screen(module.LaunchDialog(model_name))
 
+    def _places(self) -> list[Place]:
+        """Those that were shown already."""
+        stacks = self._screen_stacks.values()
+        return [stack[0] for stack in stacks if stack and isinstance(stack[0], Place)]
+
     async def action_place(self, name: str) -> None:
         if not self.screen.is_modal and self.current_mode != name:
             await self.switch_mode(name)
@@ -196,20 +209,56 @@ class Workbench(App[None]):
         self.screen.refresh(repaint=True, layout=True)
 
     def action_help(self) -> None:
-        self.action_show_help_panel()
+        from xin.tui.dialogs.help import Help
+
+        self.pop_screen() if isinstance(self.screen, Help) else self.push_screen(Help(self.screen))
+
+    def action_jump(self) -> None:
+        from xin.tui.dialogs.jump import Jump
+
+        reachable = [widget for widget in self.screen.focus_chain if widget.region.area]
+        self.push_screen(Jump(reachable), lambda widget: self.set_focus(widget) if widget is not None else None)
+
+    async def action_quit(self) -> None:
+        """At once if nothing goes on, else after a yes."""
+        from xin.tui.dialogs.quit import Quit, goes_on
+
+        if isinstance(self.screen, Quit):
+            self.exit()
+            return
+        ending = [line for place in self._places() for line in place.leaving()]
+        going_on = goes_on(self.store)
+        if self.settings.confirm and (going_on or ending):
+            self.push_screen(Quit(going_on, ending), lambda leave: self.exit() if leave else None)
+        else:
+            self.exit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        yield from super().get_system_commands(screen)
+        from xin.tui.palette import commands
+
+        return commands(self, screen)
+
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        for binding in clashed_bindings:
+            self._looks.tell(f"keymap: {binding.key} is wanted twice; {binding.id or binding.action} has lost it")
 
     # ---- life
 
     def on_mount(self) -> None:
-        if self._connects:
-            self.call_after_refresh(self._begin)
+        self.set_keymap(self.settings.keymap)
+        self.call_after_refresh(self._begin)
+
+    def on_resize(self, event: events.Resize) -> None:
+        from xin.tui.dialogs.too_small import TooSmall, is_too_small
+
+        if is_too_small(event.size) and not isinstance(self.screen, TooSmall):
+            self.push_screen(TooSmall())
 
     def _begin(self) -> None:
         """After the first frame: what is slow to import, and the search for a node."""
-        self._follow(self.endpoint)
+        self._looks.begin()
+        if self._connects:
+            self._follow(self.endpoint)
 
     def connect(self, endpoint: str) -> None:
         """Talk to the node there instead."""

@@ -49,6 +49,10 @@ class Place(Screen[None]):
     def store_changed(self, topics: frozenset[str]) -> None:
         """Draw what concerns these topics: nodes, instances, samples, jobs, link."""
 
+    def leaving(self) -> list[str]:
+        """What would end with the workbench, a line each; asked before leaving."""
+        return []
+
     def compose(self) -> ComposeResult:
         yield Header(self.workbench.store, self.PLACE)
         yield from self.body()
