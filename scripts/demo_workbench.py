@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from xin.client import AsyncClient
 from xin.errors import XinError
 from xin.protocol.node import Job
-from xin.tui.app import Workbench
+from xin.tui import app
+from xin.tui.run import OnTerminal
 from xin.tui.store import Target
 
 ENGINE = "llama.cpp"
@@ -20,7 +22,9 @@ class StepFailed(Exception):
     """A job of the demo did not come to its end; the message says which."""
 
 
-class DemoWorkbench(Workbench):
+class DemoWorkbench(OnTerminal):
+    CSS_PATH = str(Path(app.__file__).with_name("app.tcss"))
+
     def __init__(self, endpoint: str, *, model: str, question: str) -> None:
         super().__init__(endpoint)
         self._model = model

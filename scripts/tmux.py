@@ -29,6 +29,7 @@ class Tmux:
     def __enter__(self) -> Tmux:
         columns, rows = map(str, self.size)
         options = ["set -g status off", "set -g default-terminal tmux-256color", "set -sg escape-time 5"]
+        options.append("set -g remain-on-exit on")
         setup = [word for option in options for word in (*option.split(), ";")]
         shell = f"COLORTERM=truecolor exec {self._command}"
         self._tmux(*setup, "new-session", "-d", "-x", columns, "-y", rows, shell)
@@ -72,8 +73,7 @@ class Tmux:
         return screen
 
     def alive(self) -> bool:
-        done = subprocess.run(["tmux", "-L", self._server, "has-session"], capture_output=True, check=False)
-        return done.returncode == 0
+        return self._tmux("display-message", "-p", "#{pane_dead}").strip() == "0"
 
     def _tmux(self, *arguments: str, stdin: str | None = None) -> str:
         command = ["tmux", "-L", self._server, "-f", "/dev/null", *arguments]
