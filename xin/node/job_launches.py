@@ -77,11 +77,7 @@ class LaunchJobs:
     def _begin(self, instance: Instance) -> JobRecord:
         uid = instance.model_uid
         request = self.request_of(uid)
-        quantization = "" if instance.quantization in ("none", "unknown") else f" {instance.quantization}"
-        title = (
-            instance.model_name if quantization.strip() in instance.model_name else instance.model_name + quantization
-        )
-        job = new_job("launch", title, STAGES, node=instance.node, command=launch_command(request))
+        job = new_job("launch", _title(instance), STAGES, node=instance.node, command=launch_command(request))
         job.model_uid = uid
         order: dict[str, Any] = {**msgspec.to_builtins(request), "model_uid": uid, "on_demand": not instance.explicit}
         self._forget_interrupted(uid)
@@ -103,3 +99,12 @@ class LaunchJobs:
             job = record.job
             if job.kind == "launch" and job.model_uid == uid and job.cause == INTERRUPTED:
                 self._book.remove(record)
+
+
+def _title(instance: Instance) -> str:
+    """Its uid, with the model's name and quantization where the uid does not tell them."""
+    parts = [instance.model_uid]
+    for part in (instance.model_name, instance.quantization):
+        if part not in ("none", "unknown") and part.replace(":", "-").lower() not in parts[0].lower():
+            parts.append(part)
+    return " ".join(parts)
