@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xin.errors import ModelNotFound, XinError
@@ -18,20 +19,25 @@ if TYPE_CHECKING:
     from xin.tui.app import Workbench
 
 
+MOST_NAMED = 4
+
+
 class ModelActions:
     """Each asks first where something running would end, and tells what went wrong as a toast instead of raising it."""
 
     def __init__(self, app: Workbench) -> None:
         self._app = app
 
-    async def stop(self, targets: Sequence[Target]) -> None:
-        """End the models and free their memory, after a yes. A launch under way is cancelled."""
+    async def stop(self, targets: Sequence[Target]) -> bool:
+        """End the models and free their memory, after a yes; False for a no. A launch under way is cancelled."""
         if self._refused() or not targets:
-            return
+            return False
         question = _question("Stop", targets, self._running(targets))
-        if await self._app.ask(question, command=terminate_command(targets), danger=True):
-            for target in targets:
-                await self._try("stop", target, self._app.client(target.node_id).terminate(target.uid))
+        if not await self._app.ask(question, command=terminate_command(targets), danger=True):
+            return False
+        for target in targets:
+            await self._try("stop", target, partial(_terminate, target.uid))
+        return True
 
     async def kill(self, targets: Sequence[Target]) -> None:
         """As `stop`, but their processes are killed, so that even one that hangs in a library ends at once."""
@@ -40,7 +46,7 @@ class ModelActions:
         question = _question("Kill the process of", targets, self._running(targets))
         if await self._app.ask(question, command=terminate_command(targets, kill=True), danger=True):
             for target in targets:
-                await self._try("kill", target, self._app.client(target.node_id).terminate(target.uid, kill=True))
+                await self._try("kill", target, partial(_terminate, target.uid, kill=True))
 
     async def restart(self, targets: Sequence[Target]) -> None:
         """Launch them again with the same options; those that run are ended first, after a yes."""
@@ -54,14 +60,14 @@ class ModelActions:
         for target in targets:
             instance = self._app.store.instance(target)
             if instance is not None:
-                await self._try("restart", target, _restart(self._app.client(target.node_id), instance))
+                await self._try("restart", target, partial(_restart, instance))
 
     async def launch(self, node_id: str, model: LocalModel) -> None:
         """Begin the launch; what becomes of it is told by its row."""
         if self._refused():
             return
-        launched = self._app.client(node_id).launch(request_of(model), wait=False)
-        await self._try("launch", Target(node_id, model.model_name), launched)
+        target = Target(node_id, model.model_name)
+        await self._try("launch", target, lambda client: client.launch(request_of(model), wait=False))
 
     def _is_failed(self, target: Target) -> bool:
         instance = self._app.store.instance(target)
@@ -85,9 +91,9 @@ class ModelActions:
             self._app.say("this workbench is read-only", severity="warning")
         return self._app.readonly
 
-    async def _try(self, verb: str, target: Target, call: object) -> None:
+    async def _try(self, verb: str, target: Target, call: Callable[[AsyncClient], Awaitable[object]]) -> None:
         try:
-            await call  # type: ignore[misc]
+            await call(self._app.client(target.node_id))
         except XinError as exc:
             hint = f": {exc.hint}" if exc.hint else ""
             self._app.say(clean(f"cannot {verb} {target.uid}: {exc.message}{hint}"), severity="error")
@@ -123,7 +129,11 @@ def terminate_command(targets: Sequence[Target], *, kill: bool = False) -> str:
     return shlex.join(["xin", "terminate", *(["--kill"] if kill else []), *(target.uid for target in targets)])
 
 
-async def _restart(client: AsyncClient, instance: Instance) -> None:
+async def _terminate(uid: str, client: AsyncClient, *, kill: bool = False) -> None:
+    await client.terminate(uid, kill=kill)
+
+
+async def _restart(instance: Instance, client: AsyncClient) -> None:
     known = instance.model_name in {model.model_name for model in await client.local_models()}
     if instance.state != "failed":
         with suppress(ModelNotFound):  # ended by itself meanwhile
@@ -132,6 +142,11 @@ async def _restart(client: AsyncClient, instance: Instance) -> None:
 
 
 def _question(verb: str, targets: Sequence[Target], requests: int) -> str:
-    what = clean(targets[0].uid) if len(targets) == 1 else f"{len(targets)} models"
+    names = [clean(target.uid) for target in targets]
+    what = (
+        ", ".join(names)
+        if len(names) <= MOST_NAMED
+        else f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
+    )
     cut = f" {requests} request{'s' if requests != 1 else ''} under way would be cut off." if requests else ""
     return f"{verb} {what}?{cut}"

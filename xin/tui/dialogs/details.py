@@ -18,9 +18,10 @@ from xin.protocol.node import Instance
 from xin.tui.dialogs.dialog import Dialog
 from xin.tui.model_actions import relaunch_request
 from xin.tui.store import NodeView
-from xin.tui.text import bytes_short, clean
+from xin.tui.text import bytes_short, clean, fit
 
-LABEL = 14
+LABEL = 18
+MOST_CHARACTERS = 300
 Facts = Iterator[tuple[str, object]]
 
 
@@ -37,6 +38,9 @@ class Details(Dialog[None]):
     Details #details-facts {
         height: auto;
         max-height: 24;
+    }
+    Details #dialog-command {
+        max-height: 4;
     }
     """
 
@@ -69,7 +73,7 @@ def model_facts(instance: Instance) -> Facts:
     yield "node", instance.node
     yield "launched", _at(instance.launched_at) + ("" if instance.explicit else ", on demand")
     yield "ready in", f"{instance.load_seconds:.1f} s" if instance.load_seconds else ""
-    yield "keep alive", f"{instance.keep_alive:g} s" if instance.keep_alive else ""
+    yield "keep alive", _keep_alive(instance.keep_alive)
     yield "memory", ", ".join(f"{part} {bytes_short(size)}" for part, size in instance.memory_bytes.items())
     yield "process", f"{instance.worker.pid}, {instance.worker.threads} threads" if instance.worker.pid else ""
     yield "restarts", instance.worker.restarts or ""
@@ -111,7 +115,13 @@ def node_facts(node: NodeView) -> Facts:
 
 
 def _line(label: str, value: object) -> Content:
-    return Content.assemble((clean(label)[:LABEL].ljust(LABEL), "$foreground-muted"), clean(str(value)))
+    return Content.assemble((fit(clean(label), LABEL), "$foreground-muted"), clean(str(value))[:MOST_CHARACTERS])
+
+
+def _keep_alive(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return "for ever" if seconds < 0 else f"{seconds:g} s after the last request"
 
 
 def _at(seconds: float) -> str:

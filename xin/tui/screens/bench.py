@@ -109,8 +109,8 @@ class BenchScreen(Place):
 
     @work(exclusive=True, group="act")
     async def action_stop(self) -> None:
-        await self._actions.stop(self.view.targets)
-        self.view.marked.clear()
+        if await self._actions.stop(self.view.targets):
+            self.view.marked.clear()
 
     @work(exclusive=True, group="act")
     async def action_kill(self) -> None:
@@ -139,7 +139,11 @@ class BenchScreen(Place):
         self._chat(view.targets if view.marked else self.workbench.store.targets())
 
     def action_sort(self) -> None:
+        """Where there is no node yet the same key starts one, as the screen says."""
         view = self.view
+        if self.workbench.store.home is None:
+            self.workbench.action_start_node()
+            return
         view.sort = SORTS[(SORTS.index(view.sort) + 1) % len(SORTS)]
         view.draw()
 

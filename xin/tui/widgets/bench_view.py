@@ -19,6 +19,7 @@ from textual.widgets import Input
 
 from xin.errors import XinError
 from xin.protocol.node import LocalModel, LogLine
+from xin.tui.glyphs import G
 from xin.tui.model_line import ModelLine, model_lines
 from xin.tui.store import NodeView, Store, Target
 from xin.tui.text import clean
@@ -39,7 +40,15 @@ AGE_SECONDS = 1.0
 LOG_DELAY_SECONDS = 0.15
 LOG_RETRY_SECONDS = 2.0
 LOG_LINES = 60
+_NODE_KEYS = "s  start one here     a  add one by its address"
+OFFER = "launchables-list"
 _PANELS = frozenset({"nodes", "tree", "models-box", "jobs"})
+
+
+class Panel(Vertical):
+    """A frame around several widgets that can be zoomed as one."""
+
+    ALLOW_MAXIMIZE = True
 
 
 class BenchView(Vertical):
@@ -59,17 +68,18 @@ class BenchView(Vertical):
         self._readonly = readonly
         self._log: deque[LogLine] = deque(maxlen=LOG_LINES)
         self._log_of: Target | None = None
-        self._driver = "models"
+        self._driver = OFFER
         self._drawn_at = 0.0
         self._draw_timer: Timer | None = None
         self._age_timer: Timer | None = None
         self._awake = False
+        self._drawn_shape: tuple[bool, bool] | None = None
 
     def compose(self) -> ComposeResult:
         with Container(id="fleet"):
             yield NodeList(id="nodes")
             yield FleetTree(id="tree")
-            with Vertical(id="models-box"):
+            with Panel(id="models-box"):
                 yield ModelTable(id="models")
                 yield Launchables(id="launchables")
                 yield Input(placeholder="filter: words of the name, node, state or cause", id="filter")
@@ -104,7 +114,7 @@ class BenchView(Vertical):
     @property
     def target(self) -> Target | None:
         """The model under the cursor."""
-        return target_of(self.driver.key)
+        return target_of(self.driver.key) if self._driver != OFFER else None
 
     @property
     def targets(self) -> list[Target]:
@@ -164,7 +174,9 @@ class BenchView(Vertical):
         self.marked &= {line.target for line in everything}
         self.set_class(not everything, "-empty")
         with self.app.batch_update():
-            self._draw_lists(nodes, model_lines(nodes, wanted=self.filter, sort=self.sort), now)
+            plain = not self.filter and self.sort == "node"
+            lines = everything if plain else model_lines(nodes, wanted=self.filter, sort=self.sort)
+            self._draw_lists(nodes, lines, now)
             self._draw_launchables(nodes, empty=not everything)
             self._draw_jobs(nodes, now)
             self._keep_focus()
@@ -218,9 +230,9 @@ class BenchView(Vertical):
     def _no_node(self) -> list[str]:
         link = self.store.link
         if link.state == "connecting":
-            return ["Looking for a xin node …", "", "a  add one by its address"]
+            return [f"Looking for a xin node {G.ellipsis}", clean(link.cause), "", _NODE_KEYS]
         cause = clean(link.cause or "no xin node answers")
-        return ["No xin node is here.", cause, "", "a  add one by its address     or start one: xin node"]
+        return ["There is no node to talk to.", cause, "", _NODE_KEYS]
 
     def _draw_jobs(self, nodes: list[NodeView], now: float) -> None:
         jobs = self.store.jobs()
@@ -253,22 +265,28 @@ class BenchView(Vertical):
         )
 
     def _keep_focus(self) -> None:
-        """When what had the focus is hidden, its counterpart takes it, on the same row."""
-        key = self.driver.key
-        hidden = not self._displayed(self.driver)
-        if hidden:
-            self._driver = str(self.main_list.id)
-            self.main_list.move_to(key)
-        focused = self.screen.focused
-        if self.screen.is_active and (focused is None or not self._displayed(focused)):
-            self.main_list.focus(scroll_visible=False)
+        """When the layout has changed, the counterpart of the list that had the focus takes it, on the same row."""
+        shape = self._shape
+        if shape == self._drawn_shape:
+            return
+        key, self._drawn_shape = self.driver.key, shape
+        heir = self.main_list
+        if key.startswith(NODE_PREFIX) and not self._narrow:
+            heir = self.query_one(NodeList)
+        self._driver = str(heir.id)
+        heir.move_to(key)
+        if not isinstance(self.screen.focused, Input):
+            heir.focus(scroll_visible=False)
 
-    def _displayed(self, widget: Widget) -> bool:
-        return all(node.display for node in widget.ancestors_with_self if isinstance(node, Widget))
+    @property
+    def _shape(self) -> tuple[bool, bool]:
+        """What decides which lists are shown."""
+        return self._narrow, self.has_class("-empty")
 
     @on(events.DescendantFocus)
     def _on_row_focus(self, event: events.DescendantFocus) -> None:
-        if isinstance(event.widget, RowList) and event.widget is not self.jobs:
+        moved_by_hand = self._shape == self._drawn_shape  # else a list was hidden, and the next one got the focus
+        if isinstance(event.widget, RowList) and event.widget is not self.jobs and moved_by_hand:
             self._driver = str(event.widget.id)
             self.draw()
             self._follow()

@@ -40,10 +40,17 @@ class JobsStrip(RowList):
 
 
 def current_jobs(jobs: Sequence[JobAt], now: float) -> list[JobAt]:
-    """Those under way, then those that failed of late. What went well needs no place here."""
-    failed = [job for job in jobs if job[1].state == "failed" and now - (job[1].ended_at or now) < RECENT_SECONDS]
-    active = [job for job in jobs if job[1].state in ACTIVE]
-    return sorted(active + failed, key=lambda job: _ORDER[job[1].state])
+    """Those under way, then those that failed of late and were not tried again. What went well needs no place here."""
+    latest: dict[tuple[str, str, str], JobAt] = {}
+    for node, job in sorted(jobs, key=lambda at: at[1].created_at):
+        latest[node, job.kind, job.model_uid or job.title] = node, job
+    kept = [at for at in jobs if at[1].state in ACTIVE or (at in latest.values() and _failed_of_late(at[1], now))]
+    return sorted(kept, key=lambda at: _ORDER[at[1].state])
+
+
+def job_name(job: Job) -> str:
+    """A launch goes by the uid of its model."""
+    return clean(job.model_uid or job.title or job.id)
 
 
 def job_glyph(job: Job) -> str:
@@ -69,8 +76,12 @@ def stage_of(job: Job) -> str:
     return clean(job.detail)
 
 
+def _failed_of_late(job: Job, now: float) -> bool:
+    return job.state == "failed" and now - (job.ended_at or now) < RECENT_SECONDS
+
+
 def _job_line(job: Job, node: str, width: int, now: float) -> Content:
-    title = clean(job.title or job.id)
+    title = f"{job.kind} {job_name(job)}"
     where = f" @{clean(node)}" if node else ""
     head_cells = min(max(len(title) + len(where), 22), max(width // 3, 16))
     head = Content.assemble(
@@ -96,7 +107,7 @@ def _progress(job: Job, width: int) -> Content:
 
 
 def _brief(job: Job, now: float) -> Content:
-    name = fit(clean(job.title or job.id), 24).rstrip()
+    name = fit(job_name(job), 24).rstrip()
     fact = (
         clean(job.cause or "failed") if job.state == "failed" else f"{job.progress:.0%} {time_left(job.seconds_left)}"
     )
@@ -106,4 +117,4 @@ def _brief(job: Job, now: float) -> Content:
 def _keys(job: Job) -> str:
     """Which keys do something now."""
     names = {"pause": "p pause", "resume": "p resume", "retry": "r retry", "cancel": "x cancel"}
-    return "  ".join(["↵ open"] + [names[action] for action in names if action in job.actions])
+    return "  ".join([f"{G.enter} open"] + [names[action] for action in names if action in job.actions])

@@ -102,13 +102,13 @@ def machine_text(view: NodeView, models: Sequence[LocalModel] | None, readonly: 
     cores = f", {cpu.cores:g} cores" if cpu is not None and cpu.cores else ""
     has = f"{accelerators(view)}{cores}   {'   '.join(memory)}"
     if models is None:
-        next_step = "looking what it can run …"
+        next_step = f"looking what it can run {G.ellipsis}"
     elif not models:
         next_step = "It has no model yet.  l chooses one to fetch and launch"
     elif readonly:
         next_step = "It can run these now, but this workbench is read-only."
     else:
-        next_step = f"It can run these now, nothing to fetch:  {G.enter} launches one   l more choice"
+        next_step = f"It can run these now, nothing to fetch:   {G.enter} launch   l more"
     return Content.assemble(
         ("Nothing is running.\n", "bold"), (f"{name}: ", "bold"), f"{has}\n", (next_step, "$foreground-muted")
     )

@@ -32,10 +32,11 @@ class Columns:
     def of(cls, lines: Sequence[ModelLine], width: int) -> Columns:
         """The name takes what is left; the quantization goes when that is too little."""
         where = min(max([len(line.where) for line in lines] + [len("NODE:GPU")]), 20)
-        quantization = min(max([len(line.quantization) for line in lines] + [len("QUANT")]), 10)
+        quantization = min(max([len(line.quantization) for line in lines], default=0), 10)
         rest = width - where - 1 - STATE_CELLS - 3 - _FIGURES
+        quantization = max(quantization, len("QUANT")) if quantization else 0
         longest = max([len(line.uid) for line in lines] + [len("MODEL")])
-        if rest - quantization - 1 < min(longest, 24):
+        if not quantization or rest - quantization - 1 < min(longest, 24):
             return cls(max(rest, 6), 0, where)
         return cls(rest - quantization - 1, quantization, where)
 

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from rich.cells import cell_len
 from textual.content import Content
 
 from xin.protocol.node import Device
-from xin.tui.glyphs import G
+from xin.tui.glyphs import G, is_ascii
 from xin.tui.model_line import age_text, device_number
 from xin.tui.store import NodeView
 from xin.tui.text import ago, clean, fit
@@ -40,14 +41,18 @@ class NodeList(RowList):
 
 def node_line(view: NodeView, width: int, now: float) -> Content:
     """Glyph, name, address, then what it has and how long it is up; of a silent one its age instead."""
-    name, address = clean(view.name or view.id[:8]), address_of(view)
-    used = max(min(len(name), 16), 8) + len(address) + 6
+    name, about = clean(view.name or view.id[:8]), _about(view, now)
+    name_cells = max(min(cell_len(name), 16), 8)
+    rest = max(width - name_cells - 4, 0)
+    address = address_of(view)
+    if view.status != "alive":
+        address = fit(address, max(min(cell_len(address), rest - len(about) - 2), 0))
     style = "$foreground-muted" if trusted_and_gone(view) or view.relation == "found" else "bold"
     return Content.assemble(
         (f"{node_glyph(view)} ", node_style(view)),
-        (fit(name, max(min(len(name), 16), 8)), style),
-        (f"  {address}  ", "$foreground-muted"),
-        (fit(_about(view, now), max(width - used, 0)), node_style(view) if view.status != "alive" else ""),
+        (fit(name, name_cells), style),
+        (f"  {address}  " if address else "  ", "$foreground-muted"),
+        (fit(about, max(rest - cell_len(address) - 2, 0)), node_style(view) if view.status != "alive" else ""),
     )
 
 
@@ -96,7 +101,7 @@ def accelerators(view: NodeView) -> str:
     names = Counter(clean(device.name) for device in view.devices if device.kind != "cpu")
     if not names:
         return "CPU"
-    return ", ".join(f"{count}×{name}" for name, count in names.items())
+    return ", ".join(f"{count}{G.times}{name}" for name, count in names.items())
 
 
 def _about(view: NodeView, now: float) -> str:
@@ -116,6 +121,7 @@ def _figures(device: Device, *, with_power: bool) -> str:
     figures = f"{memory:<11} {load:>4}"
     if device.kind == "cpu":
         return figures.ljust(len(figures) + (10 if with_power else 5))
-    heat = f"{device.temperature:.0f}°C" if device.temperature is not None else G.none
+    degree = "C" if is_ascii() else "°C"
+    heat = f"{device.temperature:.0f}{degree}" if device.temperature is not None else G.none
     power = f"{device.power:.0f}W" if device.power is not None else G.none
     return f"{figures} {heat:>4}" + (f" {power:>4}" if with_power else "")
