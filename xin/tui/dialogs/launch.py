@@ -1,0 +1,342 @@
+"""Launch a model: which, in which quantization on which device, with which options; and the equal command."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Mapping
+from typing import ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from xin.errors import XinError
+from xin.protocol.command import launch_command
+from xin.protocol.node import LaunchRequest, LocalModel, Plan
+from xin.tui.dialogs.dialog import Dialog
+from xin.tui.glyphs import G
+from xin.tui.launch_choice import Grid, ModelGroup, groups, merge, recommended, request_for, search
+from xin.tui.text import bytes_short, clean, fit
+from xin.tui.widgets.fit_grid import FitGrid
+from xin.tui.widgets.option_form import SLIDER, OptionForm, OptionsChanged
+from xin.tui.widgets.row_list import Row, RowList
+from xin.tui.widgets.titles import set_title
+
+PLAN_DELAY_SECONDS = 0.15
+_KEYS = "enter next, launch   tab next field   arrows choose   esc back"
+
+
+class SearchBox(Input):
+    """Up and down move in the list below while one types."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.pick(-1)", "up", id="launch.up", show=False, tooltip="The model above"),
+        Binding("down", "screen.pick(1)", "down", id="launch.down", show=False, tooltip="The model below"),
+    ]
+
+
+class LaunchDialog(Dialog[None]):
+    """One page, or three steps where it is narrow: model, where, options. Errors stay here; a launch opens its job."""
+
+    CSS_PATH = "launch.tcss"
+    HELP = "Type to search. Enter goes on, and launches from the grid or the options. Esc goes back."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "next", "next, launch", id="launch.next", tooltip="Go on; from the grid on: launch"),
+    ]
+
+    def __init__(self, model_name: str = "") -> None:
+        super().__init__("Launch a model", keys=_KEYS)
+        self._wanted = model_name
+        self._groups: list[ModelGroup] = []
+        self._shown: dict[str, ModelGroup] = {}
+        self._faults: dict[str, str] = {}
+        self._engine = ""
+        self._launching = False
+        self._searched = False
+
+    # ---- layout
+
+    def body(self) -> ComposeResult:
+        with Horizontal(id="launch-body"):
+            with Vertical(id="launch-model"):
+                yield SearchBox(placeholder="search: name, ability, language", id="launch-search")
+                yield RowList(id="launch-list")
+                yield Static("", id="launch-about", markup=False)
+            with Vertical(id="launch-right"):
+                with Vertical(id="launch-fit"):
+                    yield FitGrid(id="launch-grid")
+                    yield Static("", id="launch-reason", markup=False)
+                with Vertical(id="launch-options"):
+                    yield OptionForm(id="launch-form")
+                    yield Static("", id="launch-help", markup=False)
+        yield Static("", id="launch-error", markup=False)
+
+    def on_mount(self) -> None:
+        set_title(self.query_one("#launch-model"), "1 Model")
+        set_title(self.query_one("#launch-fit"), "2 Where", "estimate: file sizes against free memory")
+        set_title(self.query_one("#launch-options"), "3 Options")
+        self._step(1)
+        self.query_one("#launch-search", Input).value = self._wanted.partition(":")[0]
+        self.query_one("#launch-search").focus()
+        self.grid.say("asking the nodes")
+        self._load_models()
+
+    @property
+    def grid(self) -> FitGrid:
+        return self.query_one(FitGrid)
+
+    @property
+    def form(self) -> OptionForm:
+        return self.query_one(OptionForm)
+
+    @property
+    def models(self) -> RowList:
+        return self.query_one("#launch-list", RowList)
+
+    @property
+    def group(self) -> ModelGroup | None:
+        return self._shown.get(self.models.key)
+
+    @property
+    def request(self) -> LaunchRequest | None:
+        """What enter would launch."""
+        grid = self.grid
+        if grid.cell is None:
+            return None
+        layers = any(spec.name == "n_gpu_layers" for spec in self.form.specs)
+        return request_for(grid.grid, grid.row, grid.column, self.form.values, self.form.uid, takes_layers=layers)
+
+    # ---- models
+
+    @work(exclusive=True, group="launch-models", exit_on_error=False)
+    async def _load_models(self) -> None:
+        nodes = self._askable()
+        found = await asyncio.gather(*(self._models_of(node_id) for node_id in nodes))
+        listed = dict(zip(nodes, found, strict=True))
+        jobs = [job for _, job in self.workbench.store.jobs()]
+        self._groups = groups(listed, jobs)
+        if not nodes:
+            self.fail("no node is talked to, so nothing can be launched")
+        self._list_models()
+        known = {model.model_name for group in self._groups for model in group.models}
+        if self._wanted in known:
+            self._step(2)
+
+    async def _models_of(self, node_id: str) -> list[LocalModel]:
+        try:
+            return await self.workbench.client(node_id).local_models()
+        except XinError as exc:
+            self._faults[node_id] = exc.message
+            return []
+
+    def _askable(self) -> list[str]:
+        views = self.workbench.store.nodes.values()
+        return [view.id for view in views if view.endpoint and view.status != "gone" and view.relation != "found"]
+
+    @on(Input.Changed, "#launch-search")
+    def _list_models(self) -> None:
+        shown = search(self._groups, self.query_one("#launch-search", Input).value)
+        self._shown = {group.title: group for group in shown}
+        self.models.set_rows([Row(group.title, self._model_line(group)) for group in shown])
+        if not shown and self._groups:
+            self.grid.say("no model here has these words")
+            self._tell()
+
+    def _model_line(self, group: ModelGroup) -> Content:
+        size = group.first.model_size_in_billions
+        billions = "" if not size else f"{size:g}B" if size >= 1 else f"{size * 1000:g}M"
+        where = "recent" if group.age is not None else "local"
+        tail = f" {billions:>5} {G.done} {where:<6}"
+        name = fit(clean(group.title), max(self.models.room - len(tail), 8))
+        return Content.assemble((name, "bold"), (tail, "$foreground-muted"))
+
+    @on(RowList.Resized)
+    def _resized(self) -> None:
+        self._list_models()
+
+    @on(RowList.Moved)
+    def _model_moved(self) -> None:
+        group = self.group
+        about = self.query_one("#launch-about", Static)
+        if group is None:
+            about.update("")
+            return
+        first = group.first
+        facts = [first.description, ", ".join(first.model_ability), f"{len(group.models)} on disk"]
+        facts += [f"context up to {first.context_length:,}"] if first.context_length else []
+        about.update(Content(clean("; ".join(fact for fact in facts if fact))))
+        self._searched = True
+        self._plan(fresh=True)
+
+    @on(RowList.Chosen)
+    def _model_chosen(self) -> None:
+        self.action_next()
+
+    def action_pick(self, by: int) -> None:
+        self.models.action_move(by)
+
+    # ---- what fits
+
+    @work(exclusive=True, group="launch-plan", exit_on_error=False)
+    async def _plan(self, *, fresh: bool) -> None:
+        """Ask every node that has the model; what one does not answer is told, the others count."""
+        group = self.group
+        if group is None:
+            return
+        await asyncio.sleep(PLAN_DELAY_SECONDS)
+        context = self.form.slider.value
+        options = {SLIDER: context} if context else {}
+        answers = await asyncio.gather(*(self._plan_of(node_id, group, options) for node_id in group.nodes))
+        plans = {node_id: plan for node_id, plan in zip(group.nodes, answers, strict=True) if plan is not None}
+        if not plans:
+            self.grid.say("; ".join(self._faults.values()) or "no node answers")
+            self._tell()
+            return
+        grid = merge(plans)
+        self.grid.show(grid, self._place(grid) if fresh else None)
+        await self._cell_chosen()
+
+    async def _plan_of(self, node_id: str, group: ModelGroup, options: Mapping[str, int]) -> Plan | None:
+        try:
+            return await self.workbench.client(node_id).plan(group.name, dict(options))
+        except XinError as exc:
+            self._faults[node_id] = exc.message
+            return None
+
+    def _place(self, grid: Grid) -> tuple[int, int]:
+        """The row that was asked for by name, else what is best."""
+        row, column = recommended(grid)
+        named = [index for index, one in enumerate(grid.rows) if one.model_name == self._wanted and ":" in self._wanted]
+        return (named[0], column) if named else (row, column)
+
+    @on(FitGrid.Chosen)
+    async def _cell_chosen(self) -> None:
+        cell = self.grid.cell
+        if cell is None:
+            return
+        row = self.grid.grid.rows[self.grid.row]
+        self.form.slider.set_longest(cell.max_context)
+        if row.model_engine != self._engine:
+            self._load_options(self.grid.grid.columns[self.grid.column].node_id, row.model_engine)
+        self._tell()
+
+    @work(exclusive=True, group="launch-options", exit_on_error=False)
+    async def _load_options(self, node_id: str, engine: str) -> None:
+        try:
+            specs = await self.workbench.client(node_id).engine_options(engine)
+        except XinError as exc:
+            self.fail(exc.message)
+            return
+        self._engine = engine
+        await self.form.set_specs(specs)
+        set_title(self.query_one("#launch-options"), f"3 Options of {clean(engine)}")
+        self._tell()
+
+    @on(OptionsChanged)
+    def _options_changed(self) -> None:
+        self._tell()
+        self._plan(fresh=False)
+
+    # ---- what is told
+
+    def _tell(self) -> None:
+        request = self.request
+        self.command = self._command(request) if request is not None else ""
+        self.query_one("#launch-reason", Static).update(self._reason())
+        fault = self.form.fault
+        self.fail(fault) if fault else self.fail("")
+        self._tell_help()
+
+    def _command(self, request: LaunchRequest) -> str:
+        column = self.grid.grid.columns[self.grid.column]
+        view = self.workbench.store.node(column.node_id)
+        elsewhere = view is not None and view.relation != "self" and view.endpoint
+        return launch_command(request) + (f" -e {shlex.quote(str(view.endpoint))}" if elsewhere and view else "")
+
+    def _reason(self) -> Content:
+        cell = self.grid.cell
+        if cell is None:
+            return Content("")
+        where = f"{cell.node}:{cell.device_id} ({cell.device_name})"
+        words = f"about {bytes_short(cell.need_bytes)} of {bytes_short(cell.free_bytes)} free on {where}"
+        word = {"fits": "fits", "partial": "fits in part", "no": "does not fit", "no_engine": "no engine"}[cell.verdict]
+        reason = f"; {cell.reason}" if cell.reason else ""
+        return Content(clean(f"{word}: {words}{reason}"))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        self._tell_help()
+        for step, part in enumerate(("#launch-model", "#launch-fit", "#launch-options"), 1):
+            if self.query_one(part).has_focus_within:
+                self._set_step_class(step)
+
+    def _tell_help(self) -> None:
+        self.query_one("#launch-help", Static).update(Content(clean(self.form.description_of(self.focused))))
+
+    def fail(self, words: str) -> None:
+        """Say what is wrong, in the dialog; "" = nothing is."""
+        error = self.query_one("#launch-error", Static)
+        error.update(Content(f"{G.fail} {clean(words)}" if words else ""))
+        error.display = bool(words)
+
+    # ---- keys
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        self.action_next()
+
+    def action_next(self) -> None:
+        if self.query_one("#launch-model").has_focus_within:
+            if self.group is not None:
+                self._step(2)
+        else:
+            self._launch()
+
+    def action_close(self) -> None:
+        """One step back where there are steps, else away."""
+        narrow = self.has_class("-narrow")
+        for step in (3, 2):
+            if narrow and self.has_class(f"-step-{step}"):
+                self._step(step - 1)
+                return
+        self.dismiss(None)
+
+    def _step(self, step: int) -> None:
+        self._set_step_class(step)
+        targets = {1: "#launch-search", 2: "#launch-grid"}
+        widget = self.form.slider if step == 3 else self.query_one(targets[step])
+        self.call_after_refresh(widget.focus)
+
+    def _set_step_class(self, step: int) -> None:
+        for number in (1, 2, 3):
+            self.set_class(number == step, f"-step-{number}")
+
+    @work(exclusive=True, group="launch", exit_on_error=False)
+    async def _launch(self) -> None:
+        """Begin it on the node of the cell, and show its job; what is wrong stays here."""
+        request, fault = self.request, self.form.fault
+        if self.workbench.readonly:
+            fault = "this workbench is read-only"
+        if request is None or fault or self._launching:
+            self.fail(fault or "")
+            return
+        row = self.grid.grid.rows[self.grid.row]
+        if not row.downloaded:
+            self.fail(f"the weights of {row.model_name} are not on that node")
+            return
+        column = self.grid.grid.columns[self.grid.column]
+        self._launching = True
+        try:
+            fields = {"model_name": request.model_name, "options": request.options}
+            named = {"model_uid": request.model_uid} if request.model_uid else {}
+            job = await self.workbench.client(column.node_id).start_job("launch", **fields, **named)
+        except XinError as exc:
+            self.fail(f"{exc.message}{'. ' + exc.hint if exc.hint else ''}")
+        else:
+            self.dismiss(None)
+            self.workbench.open_job(column.node_id, job.id)
+        finally:
+            self._launching = False
