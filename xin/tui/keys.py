@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,4 +44,5 @@ def acts(screen: Screen[Any]) -> list[Act]:
 def group_of(node: DOMNode) -> str:
     if isinstance(node, App):
         return GROUP_OF_APP
-    return node.BINDING_GROUP_TITLE or type(node).__name__.removesuffix("Screen")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__.removesuffix("Screen"))
+    return node.BINDING_GROUP_TITLE or words.capitalize()

@@ -78,8 +78,8 @@ class Dialog(ModalScreen[T]):
             line = Static(self._command_line(), id="dialog-command", markup=False)
             line.display = bool(self.command)
             yield line
-        frame.border_title = Content(f" {self._title} ") if self._title else None
-        frame.border_subtitle = Content(f" {self._keys} ")
+        frame.border_title = Content(self._title) if self._title else None
+        frame.border_subtitle = Content(self._keys)
 
     def watch_command(self) -> None:
         for line in self.query("#dialog-command").results(Static):
