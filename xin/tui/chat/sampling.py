@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
 from xin.errors import UsageError
+
+_LIST = re.compile(r'\s*\[\s*"')  # [INST] is a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def shown(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
-        return msgspec.json.encode(value).decode() if len(value) != 1 or value[0] != value[0].strip() else str(value[0])
+        plain = len(value) == 1 and value[0].strip() == value[0] and not _LIST.match(value[0])
+        return str(value[0]) if plain else msgspec.json.encode(value).decode()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -89,7 +93,7 @@ def summary(sampling: dict[str, Any]) -> str:
 
 def _stops(text: str) -> list[str]:
     try:
-        found = msgspec.json.decode(text, type=list[str]) if text.lstrip().startswith("[") else [text]
+        found = msgspec.json.decode(text, type=list[str]) if _LIST.match(text) else [text]
     except msgspec.DecodeError as exc:
         raise UsageError(f"stop: {text[:40]!r} is not a list of texts", 'for example ["\\n\\n", "END"]') from exc
     if not found or "" in found or len(found) > 64:

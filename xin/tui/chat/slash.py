@@ -47,7 +47,7 @@ class Completion:
 SPECS = (
     Spec("model", "MODEL", "another model in this pane"),
     Spec("system", "[TEXT]", "the system prompt of this pane; without text the dialog"),
-    Spec("set", "SETTING [VALUE]", "a sampling setting of this pane; without value back to the model's own"),
+    Spec("set", "SETTING [VALUE]", "a sampling setting; no value = the model's own"),
     Spec("save", "[FILE]", "write the session to a file: .md, .json or .html"),
     Spec("load", "[SESSION]", "another session, by id or title; without one the list"),
     Spec("image", "FILE", "attach a picture to the next question"),
