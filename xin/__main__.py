@@ -1,6 +1,6 @@
 """`python -m xin` is the `xin` command."""
 
-from xin.cli.main import main
+from xin.cli.entry import main
 
 if __name__ == "__main__":
     main()
