@@ -22,6 +22,8 @@ from xin.tui.settings import TuiSettings
 from xin.tui.store import Store, Target
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from xin.client import AsyncClient
     from xin.sessions.store import SessionStore
     from xin.tui.connection import Connection
@@ -66,13 +68,30 @@ class Workbench(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", "keys", id="help", priority=True, show=False, tooltip="What the keys do here"),
         Binding("question_mark", "help", "keys", id="help.letter", tooltip="What the keys do here"),
+        Binding("ctrl+p", "command_palette", "all", id="palette", priority=True, show=False, tooltip="Every action"),
         Binding("colon", "command_palette", "palette", id="palette.letter", show=False, tooltip="Every action"),
         *(
             Binding(str(number), f"place('{name}')", name, id=f"place.{number}", show=False, tooltip=f"Go to {name}")
             for number, name in enumerate(_PLACES, 1)
         ),
-        Binding("ctrl+pagedown", "next_place(1)", "next place", id="place.next", priority=True, show=False),
-        Binding("ctrl+pageup", "next_place(-1)", "previous place", id="place.prev", priority=True, show=False),
+        Binding(
+            "ctrl+pagedown",
+            "next_place(1)",
+            "next place",
+            id="place.next",
+            priority=True,
+            show=False,
+            tooltip="Go to the next place",
+        ),
+        Binding(
+            "ctrl+pageup",
+            "next_place(-1)",
+            "previous place",
+            id="place.prev",
+            priority=True,
+            show=False,
+            tooltip="Go to the place before",
+        ),
         Binding(
             "ctrl+o", "jump", "jump", id="jump", show=False, tooltip="A letter on everything; the letter goes there"
         ),
@@ -92,9 +111,12 @@ class Workbench(App[None]):
         starter: Starter | None = None,
         sessions: SessionStore | None = None,
     ) -> None:
+        loaded = tui_settings.load() if settings is None else tui_settings.Loaded(settings)
+        self._memory = tui_settings.remembered()
+        place = self._memory.place if loaded.settings.start == "last" else loaded.settings.start
+        self.DEFAULT_MODE = place if place in _PLACES else "bench"  # type: ignore[misc]
         super().__init__()
         self.store = Store()
-        loaded = tui_settings.load() if settings is None else tui_settings.Loaded(settings)
         self.settings = loaded.settings
         self.readonly = readonly
         self.endpoint = endpoint
@@ -104,7 +126,6 @@ class Workbench(App[None]):
         self._connection: Connection | None = None
         self._said: dict[str, float] = {}
         self._looks = Looks(self, theme, loaded)
-        self._remembered = tui_settings.Remembered()
         glyphs.set_ascii(ascii or self.settings.ascii)
 
     # ---- what the places share
@@ -256,6 +277,8 @@ class Workbench(App[None]):
 
     def _begin(self) -> None:
         """After the first frame: what is slow to import, and the search for a node."""
+        if not self.is_running:
+            return
         self._looks.begin()
         if self._connects:
             self._follow(self.endpoint)
@@ -279,6 +302,18 @@ class Workbench(App[None]):
             await self.connection.start_here()
         except XinError as exc:
             self.say(f"{exc.message}{': ' + exc.hint if exc.hint else ''}", severity="error")
+
+    def focus_of(self, place: str) -> str:
+        """The id of the widget that had the focus there when the last run ended, for who goes on where that was."""
+        return self._memory.focus.get(place, "") if self.settings.start == "last" else ""
+
+    def exit(self, result: None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        self._remember()
+        super().exit(result, return_code, message)
+
+    def _remember(self) -> None:
+        focus = {place.PLACE: place.focused.id for place in self._places() if place.focused and place.focused.id}
+        tui_settings.remember(tui_settings.Remembered(place=self.current_mode, focus={**self._memory.focus, **focus}))
 
     async def on_unmount(self) -> None:
         if self._connection is not None:

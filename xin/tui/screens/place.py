@@ -73,6 +73,8 @@ class Place(Screen[None]):
 
     def on_mount(self) -> None:
         self._unlisten = self.workbench.store.listen(self._news)
+        if focused := self.workbench.focus_of(self.PLACE):
+            self.call_after_refresh(self._focus_again, focused)
 
     def on_unmount(self) -> None:
         if self._unlisten is not None:
@@ -88,6 +90,11 @@ class Place(Screen[None]):
             self._draw(topics)
         else:
             self._missed |= topics
+
+    def _focus_again(self, widget_id: str) -> None:
+        widget = self.query(f"#{widget_id}").first() if self.query(f"#{widget_id}") else None
+        if widget is not None and widget.focusable:
+            widget.focus()
 
     def _draw(self, topics: frozenset[str]) -> None:
         self.header.draw()
