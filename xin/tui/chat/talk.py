@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,12 +66,20 @@ class Talk:
         self.conversation = Conversation(self._record)
         self.answer = None
 
-    def ask(self, text: str, turn: int, client: ChatClient, *, images: Sequence[str] = ()) -> Message:
-        """Append the question and start its answer."""
+    def ask(
+        self,
+        text: str,
+        turn: int,
+        client: ChatClient,
+        *,
+        images: Sequence[str] = (),
+        fields: Mapping[str, Any] | None = None,
+    ) -> Message:
+        """Append the question and start its answer; `fields` go before the sampling of the talk, this once."""
         self.stop()
         leaf = self.conversation.leaf
         question = self.conversation.add("user", text, parent=leaf, turn=turn, images=list(images))
-        return self._start(question, client)
+        return self._start(question, client, fields)
 
     def edit(self, question: Message, text: str, client: ChatClient) -> Message:
         """Ask it anew in other words, as a branch beside the first."""
@@ -138,14 +146,14 @@ class Talk:
             context_tokens=self._context(answer),
         )
 
-    def _start(self, question: Message, client: ChatClient) -> Message:
+    def _start(self, question: Message, client: ChatClient, fields: Mapping[str, Any] | None = None) -> Message:
         messages = self.conversation.wire(question, self.system)
         self.answer = self.conversation.add(
             "assistant", parent=question, turn=question.turn, model=self.model, state="streaming"
         )
         self.stream = AnswerStream(self.model)
         self.stream.on_news = self.on_news
-        self.stream.start(client, messages, self.sampling)
+        self.stream.start(client, messages, {**self.sampling, **(fields or {})})
         return self.answer
 
     def _close(self, stream: AnswerStream, answer: Message) -> None:

@@ -13,7 +13,7 @@ from xin.tui.chat.visible import visible
 from xin.tui.widgets.answer_table import table_lines
 from xin.tui.widgets.code_lines import code_lines
 
-QUOTE, LINK, CODE = "$text-muted", "underline $text-primary", "$text-accent on $boost"
+QUOTE, LINK, CODE = "$foreground-muted", "underline $text-primary", "$text-accent on $boost"
 HEADINGS = {"h1": "bold underline $text-primary", "h2": "bold $text-primary", "h3": "bold $text-accent"}
 
 

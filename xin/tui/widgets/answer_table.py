@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-RULE, HEAD = "$text-muted", "bold"
+RULE, HEAD = "$foreground-muted", "bold"
 NARROWEST = 4
 
 

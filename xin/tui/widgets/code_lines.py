@@ -13,7 +13,7 @@ from xin.tui.chat.visible import visible
 if TYPE_CHECKING:
     from xin.tui.widgets.answer_markdown import Marks
 
-FRAME = "$text-muted"
+FRAME = "$foreground-muted"
 HIGHLIGHT_LIMIT = 200_000  # characters: colours beyond would be waited for
 
 

@@ -10,7 +10,7 @@ from xin.tui.chat.blocks import Block, Document
 from xin.tui.chat.conversation import Message
 from xin.tui.widgets.answer_markdown import UNICODE, Marks, block_lines, text_lines
 
-LABEL, DIM = "bold $text-secondary", "$text-muted"
+LABEL, DIM = "bold $text-secondary", "$foreground-muted"
 QUESTION_LINES = 12  # a pasted file is folded until it is opened
 
 

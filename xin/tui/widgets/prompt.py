@@ -20,7 +20,7 @@ class Prompt(TextArea):
     """`value` is the text with its chips unfolded."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "send", id="chat.send", priority=True, tooltip="Send the prompt"),
+        Binding("enter", "send", "send", id="chat.send", priority=True, show=False, tooltip="Send the prompt"),
         Binding(
             "ctrl+j,shift+enter,alt+enter",
             "newline",

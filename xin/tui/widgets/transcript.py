@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
 from textual.content import Content
 from textual.geometry import Size
@@ -28,7 +29,7 @@ from xin.tui.widgets.message import BLANK, MessageRows, Row, Shown, Stop
 
 MOUNTED = 60  # messages that are laid out; older ones are fetched with a key
 MORE = 60
-GUTTER = 1
+GUTTER, MARGIN = 1, 1
 
 
 class At(NamedTuple):
@@ -47,6 +48,11 @@ class _Item:
 class Transcript(ScrollView, can_focus=True):
     """Shows a conversation's path. Sticks to the end until the reader scrolls up."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "screen.branch(-1)", "branch", show=False, id="chat.transcript.left", tooltip="Branch before"),
+        Binding("right", "screen.branch(1)", "branch", show=False, id="chat.transcript.right", tooltip="Next branch"),
+        Binding("home", "show_earlier", "earlier", show=False, id="chat.transcript.home", tooltip="The beginning"),
+    ]
     DEFAULT_CSS = """
     Transcript {
         height: 1fr;
@@ -66,6 +72,7 @@ class Transcript(ScrollView, can_focus=True):
         self.conversation = conversation
         self.shown = shown
         self.cursor: At | None = None
+        self.following = True  # the end stays in view, until the reader scrolls up
         self._limit = MOUNTED
         self._path: list[Message] = []
         self._drawers: dict[int, MessageRows] = {}
@@ -87,7 +94,16 @@ class Transcript(ScrollView, can_focus=True):
         self.cursor = None
         self._limit = MOUNTED
         self.update()
-        self.scroll_end(animate=False)
+        self.to_end()
+
+    def to_end(self) -> None:
+        """Show the end, and stay there."""
+        self.following = True
+        self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self.following = new_value >= self.max_scroll_y
 
     def update(self) -> None:
         """The path has changed: another branch, a new message, another width."""
@@ -120,7 +136,6 @@ class Transcript(ScrollView, can_focus=True):
 
     def _laid_out(self, changed_from: int) -> None:
         """Sum the heights; repaint from the first line that differs, and follow the end if it was in view."""
-        follow = self.is_vertical_scroll_end
         self._starts = []
         height = 1 if self._hidden else 0
         for item in self._items:
@@ -132,19 +147,21 @@ class Transcript(ScrollView, can_focus=True):
             return
         self.virtual_size = Size(self.scrollable_content_region.width, height)
         self.refresh()
-        if follow:
-            self.scroll_end(animate=False, immediate=True, x_axis=False)
+        if self.following:
+            self.to_end()
 
     @property
     def _hidden(self) -> int:
         return len(self.conversation.path()) - len(self._path)
 
     def on_resize(self, event: events.Resize) -> None:
-        width = self.scrollable_content_region.width - GUTTER
+        width = self.scrollable_content_region.width - GUTTER - MARGIN
         if width > 0 and width != self.shown.width:
             self.shown.width = width
             self._strips.clear()
             self.update()
+        if self.following:
+            self.to_end()
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -166,7 +183,9 @@ class Transcript(ScrollView, can_focus=True):
             return BLANK, False
         index = bisect_right(self._starts, line) - 1
         if index < 0:
-            return Row(Content.styled(f"  {self._hidden} earlier messages   home shows them", "$text-muted")), False
+            return Row(
+                Content.styled(f"  {self._hidden} earlier messages   home shows them", "$foreground-muted")
+            ), False
         row = self._items[index].rows[line - self._starts[index]]
         return row, row.stop >= 0 and self.cursor == (self._path[index].id, row.stop)
 
@@ -218,18 +237,27 @@ class Transcript(ScrollView, can_focus=True):
         return None
 
     def toggle(self) -> bool:
-        """Open or fold what the cursor is on; without one, the reasoning of the last answer."""
-        message = self.current[0] if self.current else next((m for m in reversed(self._path) if m.reasoning), None)
-        if message is None or message.id not in self._drawers:
+        """Open or fold the reasoning or long question under the cursor; False when it is neither."""
+        at = self.current
+        if at is None or at[1].kind not in ("reasoning", "question"):
             return False
-        if self.current and self.current[1].kind not in ("reasoning", "question"):
-            return False
+        self._flip(at[0])
+        return True
+
+    def fold_reasoning(self) -> None:
+        """Open or fold the reasoning of the message under the cursor, else of the last that has some."""
+        at = self.current[0] if self.current else None
+        thoughts = [one for one in self._path if one.reasoning]
+        message = at if at in thoughts else thoughts[-1] if thoughts else None
+        if message is not None:
+            self._flip(message)
+
+    def _flip(self, message: Message) -> None:
         drawer = self._drawers[message.id]
         drawer.opened = not drawer.opened
         self.grow(message)
-        return True
 
-    def show_earlier(self) -> None:
+    def action_show_earlier(self) -> None:
         if self._hidden:
             self._limit += MORE
             self.update()
@@ -241,7 +269,7 @@ class Transcript(ScrollView, can_focus=True):
             return
         line = offset.y + self.scroll_offset.y
         if line == 0 and self._hidden:
-            self.show_earlier()
+            self.action_show_earlier()
             return
         row, _ = self._row(line)
         if row.stop >= 0:
