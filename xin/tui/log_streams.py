@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from xin.client import AsyncClient
 from xin.errors import XinError
@@ -49,14 +49,16 @@ class LogStreams:
         self._tasks.clear()
 
     async def _follow(self, target: Target) -> None:
-        """Until the instance is gone, or its node does not answer."""
-        try:
-            async with aclosing(self._client(target.node_id).follow_logs(target.uid, tail=TAIL)) as lines:
-                async for line in lines:
-                    self._take(target, line_of(target, self._node(target), line))
-        except XinError:
-            pass  # whether it is there still, the store tells
-        await asyncio.sleep(RETRY_SECONDS)
+        """Until the instance is gone, or its node does not answer; a relaunch has a log of its own."""
+        while True:
+            with suppress(XinError):  # whether it is there still, the store tells
+                async with aclosing(self._client(target.node_id).follow_logs(target.uid, tail=TAIL)) as lines:
+                    async for line in lines:
+                        self._take(target, line_of(target, self._node(target), line))
+            await asyncio.sleep(RETRY_SECONDS)
+            view = self._store.node(target.node_id)
+            if view is None or view.status == "gone" or self._store.instance(target) is None:
+                return
 
     def _take(self, target: Target, line: Line) -> None:
         if line.at <= self._last_at.get(target, 0.0):

@@ -56,7 +56,7 @@ class LaunchDialog(Dialog[None]):
         self._faults: dict[str, str] = {}
         self._engine = ""
         self._launching = False
-        self._searched = False
+        self._refused = ""
 
     # ---- layout
 
@@ -169,7 +169,7 @@ class LaunchDialog(Dialog[None]):
         facts = [first.description, ", ".join(first.model_ability), f"{len(group.models)} on disk"]
         facts += [f"context up to {first.context_length:,}"] if first.context_length else []
         about.update(Content(clean("; ".join(fact for fact in facts if fact))))
-        self._searched = True
+        self._refused = ""
         self._plan(fresh=True)
 
     @on(RowList.Chosen)
@@ -198,7 +198,7 @@ class LaunchDialog(Dialog[None]):
             return
         grid = merge(plans)
         self.grid.show(grid, self._place(grid) if fresh else None)
-        await self._cell_chosen()
+        self._draw_cell()
 
     async def _plan_of(self, node_id: str, group: ModelGroup, options: Mapping[str, int]) -> Plan | None:
         try:
@@ -214,7 +214,11 @@ class LaunchDialog(Dialog[None]):
         return (named[0], column) if named else (row, column)
 
     @on(FitGrid.Chosen)
-    async def _cell_chosen(self) -> None:
+    def _cell_chosen(self) -> None:
+        self._refused = ""
+        self._draw_cell()
+
+    def _draw_cell(self) -> None:
         cell = self.grid.cell
         if cell is None:
             return
@@ -238,6 +242,7 @@ class LaunchDialog(Dialog[None]):
 
     @on(OptionsChanged)
     def _options_changed(self) -> None:
+        self._refused = ""
         self._tell()
         self._plan(fresh=False)
 
@@ -247,8 +252,7 @@ class LaunchDialog(Dialog[None]):
         request = self.request
         self.command = self._command(request) if request is not None else ""
         self.query_one("#launch-reason", Static).update(self._reason())
-        fault = self.form.fault
-        self.fail(fault) if fault else self.fail("")
+        self._tell_fault()
         self._tell_help()
 
     def _command(self, request: LaunchRequest) -> str:
@@ -277,7 +281,12 @@ class LaunchDialog(Dialog[None]):
         self.query_one("#launch-help", Static).update(Content(clean(self.form.description_of(self.focused))))
 
     def fail(self, words: str) -> None:
-        """Say what is wrong, in the dialog; "" = nothing is."""
+        """Say what is wrong, in the dialog, until something else is chosen."""
+        self._refused = words
+        self._tell_fault()
+
+    def _tell_fault(self) -> None:
+        words = self.form.fault or self._refused
         error = self.query_one("#launch-error", Static)
         error.update(Content(f"{G.fail} {clean(words)}" if words else ""))
         error.display = bool(words)
@@ -317,11 +326,11 @@ class LaunchDialog(Dialog[None]):
     @work(exclusive=True, group="launch", exit_on_error=False)
     async def _launch(self) -> None:
         """Begin it on the node of the cell, and show its job; what is wrong stays here."""
-        request, fault = self.request, self.form.fault
+        request = self.request
+        if request is None or self.form.fault or self._launching:
+            return
         if self.workbench.readonly:
-            fault = "this workbench is read-only"
-        if request is None or fault or self._launching:
-            self.fail(fault or "")
+            self.fail("this workbench is read-only")
             return
         row = self.grid.grid.rows[self.grid.row]
         if not row.downloaded:

@@ -116,7 +116,7 @@ class OptionForm(VerticalScroll, can_focus=False):
     OptionForm > Horizontal { height: 1; }
     OptionForm .option-label { width: 18; color: $foreground-muted; }
     OptionForm Input { height: 1; border: none; padding: 0; width: 1fr; background: $boost; }
-    OptionForm Input:focus { background: $foreground 15%; }
+    OptionForm Input:focus { border: none; background: $foreground 15%; }
     OptionForm Input.-invalid { background: $error 30%; }
     """
 

@@ -1,0 +1,198 @@
+"""The launch dialog on a real node: search, grid, slider, options from the schema, errors, the equal command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from job_places import screen, type_in, until, workbench
+from live_node import LiveNode
+
+from xin.client import Client
+from xin.protocol.node import Job, LocalModel, Plan, PlanCell, PlanRow
+from xin.tui.dialogs.launch import LaunchDialog
+from xin.tui.launch_choice import contexts, groups, merge, recommended, request_for, search
+from xin.tui.widgets.fit_grid import cell_words
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveNode]:
+    with LiveNode(tmp_path_factory.mktemp("launch") / "node", name="hera") as node:
+        yield node
+
+
+@pytest.fixture
+def client(node: LiveNode) -> Iterator[Client]:
+    with Client(node.url) as client:
+        yield client
+        for instance in client.instances():
+            client.terminate(instance.model_uid)
+
+
+async def opened(app, pilot, words: str = "", model: str = "") -> LaunchDialog:
+    app.open_launch(model)
+    await until(pilot, lambda: isinstance(app.screen, LaunchDialog) and app.screen.query("#launch-form Input"))
+    await until(pilot, lambda: app.screen.models.lines)
+    await type_in(pilot, words)
+    await until(pilot, lambda: app.screen.grid.cell is not None and app.screen.form.specs)
+    return app.screen
+
+
+async def test_three_keys_launch_a_model_and_show_its_job(node, client):
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, "echo")
+        assert dialog.command == "xin launch echo" and "estimate" in screen(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: dialog.grid.has_focus)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "jobs" and "✓ ready" in screen(app))
+        assert [instance.model_uid for instance in client.instances()] == ["echo"]
+
+
+async def test_the_grid_the_slider_and_the_options_make_the_command(node, client):
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, "smol")
+        cell = dialog.grid.cell
+        assert cell.verdict == "fits" and cell.max_context == 8192 and "Q4_1" in screen(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: dialog.grid.has_focus)
+        await pilot.press("tab")
+        assert dialog.form.slider.has_focus and "tokens" in screen(app)
+        await pilot.press("left", "left")
+        assert dialog.form.slider.value == 4096 and dialog.command == "xin launch smollm2 --context-length=4096"
+        await until(pilot, lambda: dialog.grid.cell.need_bytes < cell.need_bytes)
+        await pilot.press("tab")
+        await type_in(pilot, "mine")
+        await pilot.press("tab")
+        await type_in(pilot, "4")
+        assert dialog.command == "xin launch smollm2 --model-uid mine --context-length=4096 --n-parallel=4"
+        assert "requests that decode at the same time" in screen(app)
+        await pilot.press("backspace", "9", "9", "9")
+        await until(pilot, lambda: "999 is out of range: 1 to 128" in screen(app))
+        await pilot.press("enter")
+        assert client.instances() == [] and app.screen is dialog
+
+
+async def test_what_the_node_refuses_is_said_in_the_dialog(node, client):
+    client.launch_model("echo", model_uid="taken", context_length=100)
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, "echo")
+        await pilot.press("enter")
+        await until(pilot, lambda: dialog.grid.has_focus)
+        await pilot.press("tab", "tab")
+        await type_in(pilot, "taken")
+        await pilot.press("enter")
+        await until(pilot, lambda: "the uid taken is taken" in screen(app))
+        assert app.screen is dialog and "choose another uid" in screen(app)
+
+
+async def test_y_copies_the_command_and_letters_in_fields_are_text(node):
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, "echo")
+        await pilot.press("y")
+        await until(pilot, lambda: "no model here has these words" in screen(app))
+        await pilot.press("backspace", "enter")
+        await until(pilot, lambda: dialog.grid.has_focus and dialog.command)
+        await pilot.press("y")
+        assert app.clipboard == "xin launch echo"
+
+
+async def test_a_narrow_terminal_goes_through_steps_and_back(node):
+    async with workbench(node, "bench", (80, 24)) as (app, pilot):
+        dialog = await opened(app, pilot, "smol")
+        assert not dialog.query_one("#launch-right").display and "1 Model" in screen(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: dialog.grid.has_focus and "2 Where" in screen(app) and "QUANT" in screen(app))
+        assert "xin launch smollm2" in screen(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: "1 Model" in screen(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: app.screen is not dialog)
+
+
+async def test_opened_with_a_name_it_stands_at_the_grid(node):
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, model="smollm2")
+        await until(pilot, lambda: dialog.grid.has_focus)
+        assert dialog.command == "xin launch smollm2"
+
+
+async def test_without_any_node_it_says_so(tmp_path):
+    from xin.tui.app import Workbench
+    from xin.tui.settings import TuiSettings
+
+    app = Workbench(None, connect=False, settings=TuiSettings())
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.open_launch()
+        await until(pilot, lambda: isinstance(app.screen, LaunchDialog) and "no node is talked to" in screen(app))
+
+
+# ---- the logic
+
+
+def model(name: str, quantization: str = "Q4_0", source: str = "file") -> LocalModel:
+    return LocalModel(
+        model_name=name, model_engine="llama.cpp", model_format="gguf", quantization=quantization, source=source
+    )
+
+
+def cell(device: str, verdict: str, free: int = 10, need: int = 5, context: int = 0) -> PlanCell:
+    return PlanCell(
+        node="n",
+        device_id=device,
+        device_name=device,
+        free_bytes=free,
+        need_bytes=need,
+        verdict=verdict,  # type: ignore[arg-type]
+        max_context=context,
+    )
+
+
+def row(quantization: str, weights: int, *cells: PlanCell) -> PlanRow:
+    return PlanRow(
+        model_name=f"m:{quantization}",
+        quantization=quantization,
+        model_format="gguf",
+        model_engine="llama.cpp",
+        weights_bytes=weights,
+        downloaded=True,
+        cells=list(cells),
+    )
+
+
+def test_models_are_grouped_and_recent_ones_come_first():
+    listed = {
+        "a": [model("Zeta.Q4_0"), model("Zeta.Q8_0", "Q8_0"), model("smollm2:Q8_0", "Q8_0", "made here")],
+        "b": [model("smollm2", "Q4_1", "bundled"), model("org/repo:x.gguf", "Q4_0", "huggingface")],
+    }
+    job = Job(id="1", kind="launch", title="t", state="done", command="xin launch Zeta.Q8_0 --context-length=5")
+    found = groups(listed, [job])
+    assert [group.title for group in found] == ["Zeta", "org/repo", "smollm2"]
+    assert len(found[0].models) == 2 and found[0].age == 0 and found[1].age is None
+    assert found[2].nodes == ["a", "b"]
+    assert [group.title for group in search(found, "smol q8")] == ["smollm2"] and not search(found, "nix")
+
+
+def test_plans_of_several_nodes_are_one_grid_and_the_best_cell_is_chosen():
+    big = row("Q8_0", 8, cell("cuda:0", "no"), cell("cpu", "fits"))
+    small = row("Q4_0", 4, cell("cuda:0", "fits"), cell("cpu", "fits"))
+    other = row("Q4_0", 4, cell("cpu", "fits"))
+    grid = merge({"a": Plan(model_name="m", rows=[small, big]), "b": Plan(model_name="m", rows=[other])})
+    assert [one.quantization for one in grid.rows] == ["Q8_0", "Q4_0"]
+    assert [(one.node_id, one.device_id) for one in grid.columns] == [("a", "cuda:0"), ("a", "cpu"), ("b", "cpu")]
+    assert grid.cell(0, 2) is None
+    assert recommended(grid) == (1, 0)
+    in_ram = request_for(grid, 0, 1, {"n_parallel": None}, "", takes_layers=True)
+    assert in_ram.model_name == "m:Q8_0" and in_ram.options == {"n_gpu_layers": 0}
+    assert request_for(grid, 1, 2, {}, "u", takes_layers=True).options == {}
+
+
+def test_cells_say_in_words_what_fits():
+    assert cell_words(cell("cpu", "fits", context=8192)) == "✓ 8k ctx"
+    assert cell_words(cell("cpu", "partial", context=6000)) == "~ 5k ctx"
+    assert cell_words(cell("cpu", "no", free=2**30, need=3 * 2**30)) == "✗ -2.0G"
+    assert cell_words(cell("cpu", "no_engine")) == "n/a" and cell_words(None) == "not there"
+
+
+def test_the_slider_stops_at_what_fits():
+    assert contexts(8192)[-1] == 8192 and contexts(6000)[-2:] == [4096, 6000] and contexts(0)[0] == 512

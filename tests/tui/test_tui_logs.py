@@ -1,0 +1,237 @@
+"""The Logs place: merged by time, filters that hide, search, errors, sources, follow; and 100,000 lines stay fast."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from job_places import screen, type_in, until, workbench
+from live_node import LiveNode
+from textual.app import App, ComposeResult
+
+from xin.client import Client
+from xin.protocol.node import LogLine
+from xin.tui.log_book import Line, LogBook, compile_pattern, line_of
+from xin.tui.store import Target
+from xin.tui.widgets.log_view import LogView, plain
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[LiveNode]:
+    with LiveNode(tmp_path / "node", name="hera") as node:
+        yield node
+
+
+def line(at: float, message: str = "", uid: str = "m", level: str = "info") -> Line:
+    return line_of(Target("n", uid), "hera", LogLine(at, level, "worker", message or f"line {at}"))
+
+
+# ---- the book
+
+
+def test_lines_of_several_sources_stand_by_time_however_they_come():
+    book = LogBook()
+    times = [float(at) for at in range(500)]
+    random.Random(1).shuffle(times)
+    for start in range(0, 500, 7):
+        book.add(line(at, uid=f"m{int(at) % 3}") for at in times[start : start + 7])
+    assert [one.at for one in book.lines] == [one.at for one in book.shown] == sorted(times)
+
+
+def test_a_filter_hides_and_what_comes_later_passes_it_too():
+    book = LogBook()
+    book.add([line(1, "apple"), line(3, "banana", level="error"), line(4, "noise", level="debug")])
+    assert [one.message for one in book.shown] == ["apple", "banana"]
+    book.pattern = compile_pattern("an+a")
+    book.refilter()
+    book.add([line(2, "ananas"), line(5, "cherry")])
+    assert [one.message for one in book.shown] == ["ananas", "banana"]
+    book.pattern, book.level, book.sources = None, "error", frozenset({Target("n", "m")})
+    book.refilter()
+    assert [one.message for one in book.shown] == ["banana"]
+    book.sources = frozenset({Target("n", "other")})
+    book.refilter()
+    assert book.shown == [] and len(book.lines) == 5
+
+
+def test_capitals_count_only_when_there_are_some_and_a_bad_expression_is_an_error():
+    assert compile_pattern("warn").search("WARNING") and not compile_pattern("Warn").search("WARNING")  # type: ignore[union-attr]
+    assert compile_pattern(r"\Sx") is not None and compile_pattern("") is None
+    with pytest.raises(re.error):
+        compile_pattern("(")
+
+
+def test_escape_bytes_and_the_doubled_level_are_gone():
+    made = line(1, "\x1b[31mERROR xin.worker: load\x00 failed\x1b[0m", level="error")
+    assert made.message == "xin.worker: load failed"
+    assert "error xin.worker: load failed" in plain(made) and "hera m" in plain(made)
+
+
+def test_the_oldest_lines_go_when_there_are_too_many(monkeypatch):
+    monkeypatch.setattr("xin.tui.log_book.MOST_LINES", 100)
+    monkeypatch.setattr("xin.tui.log_book.DROPPED_AT_ONCE", 30)
+    book = LogBook()
+    for at in range(150):
+        book.add([line(at)])
+    assert 70 <= len(book.lines) <= 100 and book.lines == book.shown and book.lines[-1].at == 149
+    assert book.counts[Target("n", "m")] == len(book.lines)
+
+
+# ---- the view
+
+
+class Viewer(App[None]):
+    def __init__(self, book: LogBook) -> None:
+        super().__init__()
+        self.book = book
+
+    def compose(self) -> ComposeResult:
+        yield LogView(self.book)
+
+
+def shown(app) -> list[str]:
+    view = app.query_one(LogView)
+    return ["".join(segment.text for segment in view.render_line(y)).rstrip() for y in range(view.size.height)]
+
+
+async def test_a_hundred_thousand_lines_are_scrolled_filtered_and_appended_at_once():
+    book = LogBook()
+    book.add(line(at / 100, f"request {at} took {at % 977} ms", uid=f"m{at % 5}") for at in range(100_000))
+    async with Viewer(book).run_test(size=(120, 36)) as pilot:
+        view = pilot.app.query_one(LogView)
+        spent = {}
+        for name, act in {
+            "show": view.sync,
+            "append": lambda: (book.add([line(2000 + n / 10) for n in range(50)]), view.sync()),
+            "page": lambda: [view.action_page(-1) or shown(pilot.app) for _ in range(10)],
+            "late": lambda: (book.add([line(999.5, "late")]), view.sync()),
+        }.items():
+            began = time.process_time()
+            act()
+            spent[name] = time.process_time() - began
+            await pilot.pause()
+        assert max(spent.values()) < 0.4, spent
+        book.pattern = compile_pattern("took 97[0-6] ms")
+        began = time.process_time()
+        book.refilter()
+        view.sync()
+        assert len(book.shown) > 500 and time.process_time() - began < 1.5
+        view.wrap = True
+        began = time.process_time()
+        view.relay()
+        assert time.process_time() - began < 1.5
+
+
+async def test_the_cursor_stays_with_its_line_when_earlier_ones_arrive():
+    book = LogBook()
+    book.add(line(at) for at in range(0, 200, 2))
+    async with Viewer(book).run_test(size=(60, 10)) as pilot:
+        view = pilot.app.query_one(LogView)
+        view.sync()
+        assert view.following and view.cursor == 99
+        await pilot.press("up", "up")
+        kept = view.line
+        assert not view.following and kept is not None and kept.at == 194
+        book.add([line(1), line(3), line(199)])
+        view.sync()
+        await pilot.pause()
+        assert view.line is kept and any("line 194" in text for text in shown(pilot.app))
+        await pilot.press("G")
+        assert view.following and view.line.at == 199
+
+
+async def test_wrapped_lines_are_whole_and_wide_signs_keep_to_the_cells():
+    book = LogBook()
+    book.add([line(1, "word " * 40 + "end"), line(2, "错误" * 60), line(3, "👩‍👩‍👧 [/b] [red]markup[/]")])
+    async with Viewer(book).run_test(size=(60, 20)) as pilot:
+        view = pilot.app.query_one(LogView)
+        view.sync()
+        await pilot.pause()
+        assert not any("end" in text for text in shown(pilot.app))
+        view.wrap = True
+        view.relay()
+        await pilot.pause()
+        text = "\n".join(shown(pilot.app))
+        assert "end" in text and text.count("错") == 60 and "[red]markup[/]" in text
+        assert {view.render_line(y).cell_length for y in range(view.size.height)} == {60}
+
+
+# ---- the place
+
+
+@pytest.mark.parametrize("size", [(120, 36), (80, 24)])
+async def test_lines_of_all_models_come_by_themselves_and_a_filter_hides(node, size):
+    with Client(node.url) as client:
+        client.start_job("launch", model_name="echo", model_uid="first")
+        async with workbench(node, "logs", size) as (app, pilot):
+            await until(pilot, lambda: "first" in screen(app) and "ready in" in screen(app))
+            client.start_job("launch", model_name="echo", model_uid="second", fail_load="cursed weights")
+            await until(pilot, lambda: "failed: cursed weights" in screen(app))
+            assert "follow ON" in screen(app)
+            await pilot.press("ampersand")
+            await type_in(pilot, "cursed")
+            await until(pilot, lambda: "ready in" not in screen(app) and "filter /cursed/" in screen(app))
+            await type_in(pilot, "(")
+            await until(pilot, lambda: "is no regular expression yet" in screen(app))
+            await pilot.press("enter")
+            assert app.screen.prompt.has_focus
+            await pilot.press("backspace", "enter", "escape")
+            await until(pilot, lambda: "ready in" in screen(app))
+
+
+async def test_a_dead_models_cause_stands_in_words(node):
+    with Client(node.url) as client:
+        client.start_job("launch", model_name="echo", model_uid="greedy", oom=True)
+        async with workbench(node, "logs") as (app, pilot):
+            await until(pilot, lambda: "told to run out of memory" in screen(app))
+            await pilot.press("e")
+            await until(pilot, lambda: "greedy failed: echo was told" in screen(app))
+            assert "launch it without oom" in screen(app) and "r restart" in screen(app)
+            await pilot.press("r")
+            await until(pilot, lambda: sum("told to run" in line.message for line in app.screen.book.lines) >= 3)
+
+
+async def test_find_next_levels_times_and_sources(node):
+    with Client(node.url) as client:
+        for uid in ("one", "two"):
+            client.start_job("launch", model_name="echo", model_uid=uid)
+        async with workbench(node, "logs") as (app, pilot):
+            book, view = app.screen.book, app.screen.view
+            await until(pilot, lambda: sum("ready in" in line.message for line in book.lines) == 2)
+            await pilot.press("slash")
+            await type_in(pilot, "ready")
+            await pilot.press("enter")
+            first = view.cursor
+            await pilot.press("n")
+            assert view.cursor != first and "ready" in view.line.message and "find /ready/" in screen(app)
+            await pilot.press("N")
+            assert view.cursor == first and not view.following
+            await pilot.press("v", "v")
+            await until(pilot, lambda: book.level == "error" and not book.shown and "level ERROR" in screen(app))
+            await pilot.press("v", "v", "t", "w")
+            assert book.level == "info" and view.times == "millis" and "wrap on" in screen(app)
+            await pilot.press("f2")
+            await until(pilot, lambda: app.screen.source_list.has_focus)
+            await pilot.press("down", "space")
+            await until(pilot, lambda: {line.target.uid for line in book.shown} == {"one"})
+            await pilot.press("up", "enter")
+            await until(pilot, lambda: {line.target.uid for line in book.shown} == {"one", "two"})
+
+
+async def test_what_is_shown_is_saved_and_copied(node, xin_home):
+    with Client(node.url) as client:
+        client.start_job("launch", model_name="echo", model_uid="writer")
+        async with workbench(node, "logs") as (app, pilot):
+            await until(pilot, lambda: "ready in" in screen(app))
+            await pilot.press("y")
+            assert app.clipboard == plain(app.screen.view.line)
+            await pilot.press("Y")
+            assert app.clipboard == "".join(f"{plain(line)}\n" for line in app.screen.book.shown)
+            await pilot.press("s")
+            folder = xin_home / "state" / "saved"
+            await until(pilot, lambda: list(folder.glob("logs-*.txt")))
+            assert "writer" in next(folder.glob("logs-*.txt")).read_text()
