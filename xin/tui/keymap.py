@@ -9,6 +9,7 @@ from importlib import import_module
 from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
+from textual.screen import ModalScreen
 
 
 def load_everything() -> None:
@@ -55,8 +56,9 @@ def _rivals(
 
 
 def _meet(one: type[DOMNode], other: type[DOMNode]) -> bool:
-    """Whether keys of both can be in force at once, as far as the classes tell."""
-    return issubclass(one, App) or issubclass(other, App) or issubclass(one, other) or issubclass(other, one)
+    """Whether keys of both can be in force at once, as far as the classes tell. In a dialog the app's are not."""
+    everywhere = (issubclass(one, App) or issubclass(other, App)) and not issubclass(one, ModalScreen)
+    return (everywhere and not issubclass(other, ModalScreen)) or issubclass(one, other) or issubclass(other, one)
 
 
 def _keys(text: str) -> set[str]:

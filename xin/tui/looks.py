@@ -28,7 +28,7 @@ class Looks:
         self._kept = self._wanted
         self._faults = list(loaded.faults)
         self._told: set[str] = set()
-        self._stamps: dict[Path, int] = {}
+        self._stamps = themes.stamps(tui_settings.settings_file())
         if not self._put_on(self._wanted):
             self._put_on(DEFAULT_THEME)
             self._kept = DEFAULT_THEME
@@ -39,7 +39,6 @@ class Looks:
         for fault in self._faults:
             self.tell(fault)
         self._app.theme_changed_signal.subscribe(self._app, self._chosen)
-        self._stamps = themes.stamps(tui_settings.settings_file())
         self._app.run_worker(self._check_keys(), group="keymap", exclusive=True)
         if self._stamps or themes.user_folder().is_dir():
             self._app.set_interval(LOOK_SECONDS, self._look)
@@ -75,15 +74,16 @@ class Looks:
                     self._faults.append(exc.message)
 
     def _chosen(self, theme: Theme) -> None:
-        """A theme that was chosen stays chosen."""
-        if theme.name == self._kept:
+        """A theme that was chosen stays chosen; one that was only passed through does not."""
+        if theme.name == self._kept or theme.name != self._app.theme:
             return
         self._kept = theme.name
         try:
             tui_settings.save_theme(theme.name)
         except OSError as exc:
             self._app.say(f"the theme is not kept: {exc}", severity="warning")
-        self._stamps = themes.stamps(tui_settings.settings_file())
+        file = tui_settings.settings_file()
+        self._stamps |= {path: stamp for path, stamp in themes.stamps(file).items() if path == file}
 
     # ---- files that are saved meanwhile
 
