@@ -117,6 +117,40 @@ async def test_opened_with_a_name_it_stands_at_the_grid(node):
         assert dialog.command == "xin launch smollm2"
 
 
+async def test_q_makes_a_quantization_which_is_a_row_afterwards(node, client):
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, "smol")
+        await pilot.press("enter")
+        await until(pilot, lambda: dialog.grid.has_focus)
+        await pilot.press("q")
+        await until(pilot, lambda: "Q4_K_M of smollm2" in screen(app))
+        await type_in(pilot, "Q4_0")
+        await until(pilot, lambda: "Q6_K of" not in screen(app))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.current_mode == "jobs" and "✓ store" in screen(app), 40)
+        dialog = await opened(app, pilot, "smol")
+        assert [row.quantization for row in dialog.grid.grid.rows] == ["Q4_1", "Q4_0"]
+        await pilot.press("enter", "down")
+        await until(pilot, lambda: dialog.command == "xin launch smollm2:Q4_0")
+
+
+async def test_i_installs_only_what_is_missing_and_asks_first(node):
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, "echo")
+        await pilot.press("enter")
+        await until(pilot, lambda: dialog.grid.has_focus)
+        await pilot.press("i")
+        await until(pilot, lambda: "is there already" in screen(app))
+        dialog.grid.cell.verdict, dialog.grid.cell.reason = (
+            "no_engine",
+            "it lacks: xin engines install echo --build --cuda",
+        )
+        await pilot.press("i")
+        await until(pilot, lambda: "Install echo on hera?" in screen(app) and "--build --cuda" in screen(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "cannot install an engine named 'echo'" in screen(app))
+
+
 async def test_without_any_node_it_says_so(tmp_path):
     from xin.tui.app import Workbench
     from xin.tui.settings import TuiSettings

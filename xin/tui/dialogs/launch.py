@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Mapping
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -27,7 +28,8 @@ from xin.tui.widgets.row_list import Row, RowList
 from xin.tui.widgets.titles import set_title
 
 PLAN_DELAY_SECONDS = 0.15
-_KEYS = "enter next, launch   tab next field   arrows choose   esc back"
+QUANTIZATIONS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_M", "Q2_K", "F16")
+_KEYS = "enter next, launch  tab field  arrows choose  q quantize  esc back"
 
 
 class SearchBox(Input):
@@ -46,6 +48,8 @@ class LaunchDialog(Dialog[None]):
     HELP = "Type to search. Enter goes on, and launches from the grid or the options. Esc goes back."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "next", "next, launch", id="launch.next", tooltip="Go on; from the grid on: launch"),
+        Binding("q", "quantize", "quantize", id="launch.quantize", tooltip="Make another quantization of the model"),
+        Binding("i", "install", "install engine", id="launch.install", tooltip="Install the engine that is missing"),
     ]
 
     def __init__(self, model_name: str = "") -> None:
@@ -327,25 +331,67 @@ class LaunchDialog(Dialog[None]):
     async def _launch(self) -> None:
         """Begin it on the node of the cell, and show its job; what is wrong stays here."""
         request = self.request
-        if request is None or self.form.fault or self._launching:
-            return
-        if self.workbench.readonly:
-            self.fail("this workbench is read-only")
+        if request is None or self.form.fault or self._launching or self._is_readonly():
             return
         row = self.grid.grid.rows[self.grid.row]
         if not row.downloaded:
             self.fail(f"the weights of {row.model_name} are not on that node")
             return
-        column = self.grid.grid.columns[self.grid.column]
+        named = {"model_uid": request.model_uid} if request.model_uid else {}
+        await self._begin("launch", model_name=request.model_name, options=request.options, **named)
+
+    def action_quantize(self) -> None:
+        """Choose which; it is made on the node under the cursor, and its job is shown."""
+        cell = self.grid.cell
+        if cell is None or self._is_readonly():
+            return
+        row = self.grid.grid.rows[self.grid.row]
+        here = {one.quantization for one in self.grid.grid.rows}
+        choices = [
+            (f"{name} of {row.model_name}", partial(self._quantize, row.model_name, name))
+            for name in QUANTIZATIONS
+            if name not in here
+        ]
+        self.app.search_commands(choices, placeholder="Make which quantization?")
+
+    @work(exclusive=True, group="launch", exit_on_error=False)
+    async def _quantize(self, source: str, quantization: str) -> None:
+        await self._begin("quantize", source=source, quantization=quantization)
+
+    @work(exclusive=True, group="launch", exit_on_error=False)
+    async def action_install(self) -> None:
+        """What the cell's device lacks: the engine, or a build of it for this kind of device."""
+        cell = self.grid.cell
+        if cell is None or self._is_readonly():
+            return
+        if cell.verdict != "no_engine":
+            self.fail("the engine of this cell is there already")
+            return
+        words = shlex.split(cell.reason.rpartition(": ")[2])  # xin engines install NAME [--build --cuda]
+        wanted = next((word[2:] for word in words if word.startswith("--") and word != "--build"), None)
+        name = self.grid.grid.rows[self.grid.row].model_engine
+        question = (
+            f"Install {name} on {cell.node}? Where no prebuilt wheel is found it is compiled, which takes minutes."
+        )
+        if await self.workbench.ask(question, command=" ".join(words)):
+            build = {"build": True, "accelerator": wanted} if wanted else {}
+            await self._begin("install", name=name, **build)
+
+    async def _begin(self, kind: str, **fields: Any) -> None:
+        """Start the job on the cell's node and show it; what is wrong is said here."""
+        node_id = self.grid.grid.columns[self.grid.column].node_id
         self._launching = True
         try:
-            fields = {"model_name": request.model_name, "options": request.options}
-            named = {"model_uid": request.model_uid} if request.model_uid else {}
-            job = await self.workbench.client(column.node_id).start_job("launch", **fields, **named)
+            job = await self.workbench.client(node_id).start_job(kind, **fields)
         except XinError as exc:
             self.fail(f"{exc.message}{'. ' + exc.hint if exc.hint else ''}")
         else:
             self.dismiss(None)
-            self.workbench.open_job(column.node_id, job.id)
+            self.workbench.open_job(node_id, job.id)
         finally:
             self._launching = False
+
+    def _is_readonly(self) -> bool:
+        if self.workbench.readonly:
+            self.fail("this workbench is read-only")
+        return self.workbench.readonly

@@ -150,7 +150,11 @@ class LogsScreen(Place):
     def _tell(self) -> None:
         book, view = self.book, self.view
         level = {"debug": "all", "warning": "WARN"}.get(book.level, book.level.upper())
-        facts = [f"level {level}", f"{len(book.lines):,} lines", f"{book.rate(time.time()):.0f}/s"]
+        facts = [
+            f"level {level}",
+            f"{len(book.lines):,} line{'' if len(book.lines) == 1 else 's'}",
+            f"{book.rate(time.time()):.0f}/s",
+        ]
         self.header.facts = "   ".join([*facts, f"follow {'ON' if view.following else 'off'}"])
         title = "all" if book.sources is None else ", ".join(sorted(target.uid for target in book.sources)) or "none"
         if book.pattern is not None:

@@ -154,4 +154,6 @@ def _progress(line: JobLine, width: int) -> Content:
         facts.append(f"{bytes_short(job.bytes_done)}/{bytes_short(job.bytes_total)}")
     running = next((stage for stage in job.stages if stage.state == "running"), None)
     facts.append(clean(running.detail or running.name) if running else job.state)
+    while len(facts) > 1 and len("  ".join(facts)) + 1 > width - bar:
+        facts.pop()
     return Content.assemble(progress_bar(job.progress, bar), fit(" " + "  ".join(facts), max(width - bar, 0)))
