@@ -263,6 +263,15 @@ class Workbench(App[None]):
         for binding in clashed_bindings:
             self._looks.tell(f"keymap: {binding.key} is wanted twice; {binding.id or binding.action} has lost it")
 
+    def get_css_variables(self) -> dict[str, str]:
+        """As the theme has them, but with muted text in a colour of its own: `Content` cannot draw an automatic one."""
+        variables = super().get_css_variables()
+        variables.setdefault("foreground-disabled", variables["foreground-muted"])
+        for name in ("muted", "disabled"):
+            if variables[f"text-{name}"].startswith("auto"):
+                variables[f"text-{name}"] = variables[f"foreground-{name}"]
+        return variables
+
     # ---- life
 
     def on_mount(self) -> None:

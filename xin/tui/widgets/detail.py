@@ -169,7 +169,8 @@ def _identity(line: ModelLine, instance: Instance, width: int) -> Content:
     facts += [f"started {started}"] if started else []
     facts += [f"loaded in {instance.load_seconds:.1f}s"] if instance.load_seconds else []
     head = Content.assemble((line.uid, "bold"), "  ", (f"{line.glyph} {line.state}", line.style), "  ")
-    return Content.assemble(head, "  ".join(fact for fact in facts if fact)).truncate(width, ellipsis=True)
+    said = dict.fromkeys(fact for fact in facts if fact)
+    return Content.assemble(head, "  ".join(said)).truncate(width, ellipsis=True)
 
 
 def _fault(line: ModelLine, instance: Instance, width: int) -> list[Content]:

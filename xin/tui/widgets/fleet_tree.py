@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.content import Content
 
 from xin.tui.glyphs import G
-from xin.tui.model_line import ModelLine, age_text
+from xin.tui.model_line import ModelLine, age_text, device_number
 from xin.tui.store import NodeView, Target
 from xin.tui.text import bytes_short, clean, fit
 from xin.tui.widgets.bars import memory_bar
@@ -99,7 +99,7 @@ def _model(line: ModelLine, width: int) -> Content:
     if line.under_way:
         return Content.assemble(head, " ", progress_of(line, rest))
     speed = f"{line.speed:.0f} t/s" if line.speed else G.none
-    numbers = ",".join(line.devices).replace("cuda:", "")
+    numbers = ":" + ",".join(map(device_number, line.devices)) if line.devices else ""
     figures = f"{line.memory:>6} {line.context:>5} {line.requests:>6}  {speed:>8}  {numbers}"
     return Content.assemble(head, " ", (fit(figures, rest), "$foreground-muted" if line.stale else ""))
 

@@ -15,7 +15,8 @@ from xin.tui.widgets.bars import progress_bar
 from xin.tui.widgets.row_list import Row, RowList
 
 STATE_CELLS = 10
-_MEMORY, _CONTEXT, _REQUESTS, _SPEED = 6, 5, 6, 6
+SHORTEST_NAME, LONG_NAME = 16, 24  # a name may push the quantization out up to the second
+_MEMORY, _CONTEXT, _REQUESTS, _SPEED = 5, 5, 6, 6
 _FIGURES = _MEMORY + _CONTEXT + _REQUESTS + _SPEED + 3
 _LOG_HINT = "  [L] why"
 
@@ -30,15 +31,16 @@ class Columns:
 
     @classmethod
     def of(cls, lines: Sequence[ModelLine], width: int) -> Columns:
-        """The name takes what is left; the quantization goes when that is too little."""
+        """The name takes what is left, up to what the longest needs; the quantization goes when that is too little."""
         where = min(max([len(line.where) for line in lines] + [len("NODE:GPU")]), 20)
         quantization = min(max([len(line.quantization) for line in lines], default=0), 10)
         rest = width - where - 1 - STATE_CELLS - 3 - _FIGURES
         quantization = max(quantization, len("QUANT")) if quantization else 0
-        longest = max([len(line.uid) for line in lines] + [len("MODEL")])
-        if not quantization or rest - quantization - 1 < min(longest, 24):
-            return cls(max(rest, 6), 0, where)
-        return cls(rest - quantization - 1, quantization, where)
+        longest = max((len(line.uid) for line in lines), default=0)
+        wanted = max(longest, SHORTEST_NAME) + 2
+        if not quantization or rest - quantization - 1 < min(longest, LONG_NAME):
+            return cls(min(max(rest, 6), wanted), 0, where)
+        return cls(min(rest - quantization - 1, wanted), quantization, where)
 
 
 class ModelTable(RowList):

@@ -41,11 +41,12 @@ class NodeList(RowList):
 
 def node_line(view: NodeView, width: int, now: float) -> Content:
     """Glyph, name, address, then what it has and how long it is up; of a silent one its age instead."""
-    name, about = clean(view.name or view.id[:8]), _about(view, now)
+    name, about = clean(view.name or view.id[:8]), _about(view, now, width)
     name_cells = max(min(cell_len(name), 16), 8)
     rest = max(width - name_cells - 4, 0)
     address = address_of(view)
-    if view.status != "alive":
+    if view.status != "alive":  # what it is silent for is to be read in full
+        address = address.removeprefix("this host ")
         address = fit(address, max(min(cell_len(address), rest - len(about) - 2), 0))
     style = "$foreground-muted" if trusted_and_gone(view) or view.relation == "found" else "bold"
     return Content.assemble(
@@ -104,13 +105,15 @@ def accelerators(view: NodeView) -> str:
     return ", ".join(f"{count}{G.times}{name}" for name, count in names.items())
 
 
-def _about(view: NodeView, now: float) -> str:
+def _about(view: NodeView, now: float, width: int) -> str:
     if view.relation == "found":
         return "found, not paired"
     if view.status != "alive":
         return age_text(view, now)
-    up = f"  up {ago(now - view.info.started_at)}" if view.info and view.info.started_at else ""
-    return f"{accelerators(view)}{up}"
+    has = accelerators(view)
+    if view.info is None or not view.info.started_at or cell_len(has) > width - 31:
+        return has
+    return f"{has}  up {ago(now - view.info.started_at)}"
 
 
 def _figures(device: Device, *, with_power: bool) -> str:
