@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual import events, work
@@ -59,7 +60,7 @@ def _place(name: str) -> Callable[[], Screen[Any]]:
 class Workbench(App[None]):
     """`endpoint`: the node to talk to; None = find one. `connect=False`: talk to nobody (tests)."""
 
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "xin"
     MODES = {name: _place(name) for name in _PLACES}
     DEFAULT_MODE = "bench"
