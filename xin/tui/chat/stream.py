@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from xin.errors import XinError
 from xin.protocol.openai import ChatChunkChoice, ChatCompletionChunk, Usage
 
+LEAST_SECONDS = 0.02  # of which a rate is told
 Ended = Literal["done", "stopped", "failed"]
 
 
@@ -113,9 +114,9 @@ class AnswerStream:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """The rate after the first token of any kind."""
+        """The rate after the first token of any kind; None while too little came to tell."""
         began = min((at for at in (self._first_thought_at, self._first_at) if at is not None), default=None)
-        if began is None or self._last_at is None or self._last_at <= began:
+        if began is None or self._last_at is None or self._last_at - began < LEAST_SECONDS:
             return None
         return max(self.tokens - 1, 0) / (self._last_at - began)
 

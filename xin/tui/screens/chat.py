@@ -50,7 +50,7 @@ class ChatScreen(ChatCompare):
         _key("alt+d", "diff", "diff", "Word by word, what two answers share", show=True),
         _key("f5", "vote", "vote", "Which answer is best", show=True),
         _key("alt+y", "copy", "copy", "Copy the block under the cursor, else the last code block", show=True),
-        _key("f8", "export", "export", "Write the session to a file", show=True),
+        _key("f8", "export", "export", "Write the session to a file"),
         _key("escape", "stop", "stop", "Stop this pane's answer; twice = all"),
         _key("alt+a", "target", "one/all", "The prompt goes to this pane, or to all"),
         _key("alt+left", "pane(-1)", "pane left", "The pane to the left", "pane.left"),
@@ -64,6 +64,9 @@ class ChatScreen(ChatCompare):
         _key("alt+l", "log", "log", "What the model's process has said"),
         _key("alt+s", "sessions", "sessions", "Other sessions: search, load, rename"),
         _key("alt+n", "new", "new session", "Leave this session and begin another with the same panes"),
+        _key("pageup", "scroll(-1)", "page up", "The current pane a page up", "scroll.up"),
+        _key("pagedown", "scroll(1)", "page down", "The current pane a page down", "scroll.down"),
+        _key("tab", "complete", "complete", "Fill in what stands above the prompt"),
         _key("f4", "editor", "editor", "Write the prompt in $EDITOR"),
         _key("f9", "blind", "blind", "Hide the models' names until the vote"),
         _letter("y", "copy", "copy block", "Copy the block under the cursor", "block.copy"),
@@ -92,6 +95,12 @@ class ChatScreen(ChatCompare):
         if not in_prompt and self.pane_row.current is not None:
             self.pane_row.current.transcript.focus()
         self.draw_frame()
+
+    def action_scroll(self, by: int) -> None:
+        """Of the current pane, also from the prompt."""
+        if self.pane_row.current is not None:
+            transcript = self.pane_row.current.transcript
+            transcript.scroll_relative(y=by * max(transcript.size.height - 2, 1), animate=False)
 
     def action_zoom(self) -> None:
         self.pane_row.zoomed = not self.pane_row.zoomed and bool(self.panes)
@@ -325,6 +334,16 @@ class ChatScreen(ChatCompare):
         ChatCommands(self).run(command)
 
     # ---- parts
+
+    def action_complete(self) -> None:
+        """Fill in the first completion of a command."""
+        if self.completions:
+            self.prompt.put(self.completions[0].text)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "complete":
+            return self.focused is self.prompt and bool(self.completions)
+        return super().check_action(action, parameters)
 
     def _to_prompt(self) -> None:
         if self.pane_row.current is not None and isinstance(self.focused, Transcript):

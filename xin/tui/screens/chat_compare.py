@@ -27,10 +27,8 @@ class ChatCompare(ChatCore):
         self._voted: dict[int, int | None] = {}  # the winner's pane by turn
 
     def body(self) -> ComposeResult:
-        *above, prompt = super().body()
-        yield from above
-        yield self.strip
-        yield prompt
+        *above, completions, prompt = super().body()
+        yield from (*above, self.strip, completions, prompt)
 
     def draw_strip(self) -> None:
         turn = last_turn(self.talks)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 WAITING_SECONDS = 0.25  # how often the time of a silent answer moves on
 DRAFT_SECONDS = 0.5
+COMPLETIONS = 6
+MUTED = "$foreground-muted"
 
 
 class ChatCore(Place):
@@ -52,6 +54,7 @@ class ChatCore(Place):
         self.prompt = Prompt(id="prompt")
         self.to_all = True
         self.images: list[str] = []  # attached to the next question, as data URLs
+        self.completions: list[slash.Completion] = []
         self.editing: int | None = None  # the turn that is asked anew
         self.ticker = Ticker(self._flush, seconds=_flush_seconds())
         self._session: SessionLog | None = None
@@ -61,6 +64,7 @@ class ChatCore(Place):
     def body(self) -> ComposeResult:
         yield self.pane_row
         yield Static("", id="no-panes", markup=False)
+        yield Static("", id="completions", markup=False)
         yield self.prompt
 
     def on_mount(self) -> None:
@@ -298,7 +302,7 @@ class ChatCore(Place):
         if len(self.panes) > last - first + 1:
             parts.append(f"pane{'s' if last > first else ''} {first}-{last} of {len(self.panes)}")
         facts = "  ".join(parts)
-        room = self.size.width - cell_len(facts) - (40 if self.size.width < 100 else 60)
+        room = self.size.width - cell_len(facts) - (48 if self.size.width < 100 else 66)
         title = self._session.title if self._session is not None else ""
         return f"«{fit(title, min(room, cell_len(title))).strip()}»  {facts}" if title and room > 8 else facts
 
@@ -329,8 +333,25 @@ class ChatCore(Place):
 
     @on(TextArea.Changed, "#prompt")
     def _on_typed(self) -> None:
+        self._complete()
         if self._draft_timer is None:
             self._draft_timer = self.set_timer(DRAFT_SECONDS, self._save_draft)
+
+    def _complete(self) -> None:
+        """What a command that is being typed may become."""
+        text = self.prompt.text
+        if not slash.is_command(text) and not self.completions:
+            return
+        models = [clean(target.uid) for target in self.workbench.store.targets()]
+        self.completions = slash.completions(text, models=models)[:COMPLETIONS]
+        lines = [
+            Content.assemble(("tab " if index == 0 else "    ", "$accent"), fit(one.label, 24), (one.help, MUTED))
+            for index, one in enumerate(self.completions)
+        ]
+        box = self.query_one("#completions", Static)
+        box.display = bool(lines)
+        box.update(Content("\n").join(lines))
+        self.refresh_bindings()
 
     def _save_draft(self) -> None:
         if self._draft_timer is not None:
@@ -363,6 +384,10 @@ class ChatCore(Place):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self.pane_row.set_in_prompt(event.widget is self.prompt)
+
+    @on(PaneRow.Paged)
+    def _on_paged(self) -> None:
+        self.draw_frame()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw_frame)

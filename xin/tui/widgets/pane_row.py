@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from textual import events
 from textual.containers import Horizontal
+from textual.message import Message
 
 from xin.tui.widgets.pane import Pane
 
@@ -14,6 +17,10 @@ MOST = 4
 class PaneRow(Horizontal):
     """One pane is the current one: keys act on it. `zoomed` shows it alone."""
 
+    @dataclass
+    class Paged(Message):
+        """Other panes are in view."""
+
     def __init__(self) -> None:
         super().__init__()
         self.panes: list[Pane] = []
@@ -21,6 +28,7 @@ class PaneRow(Horizontal):
         self.zoomed = False
         self._first = 0
         self._in_prompt = True
+        self._told = (0, 0)
 
     @property
     def current(self) -> Pane | None:
@@ -77,6 +85,9 @@ class PaneRow(Horizontal):
             pane.display = first <= number <= last
             pane.set_current(pane is self.current, in_prompt=self._in_prompt)
             pane.draw()
+        if (first, last) != self._told:
+            self._told = (first, last)
+            self.post_message(self.Paged())
 
     @property
     def _room(self) -> int:

@@ -57,6 +57,7 @@ class Transcript(ScrollView, can_focus=True):
     Transcript {
         height: 1fr;
         scrollbar-size-vertical: 1;
+        scrollbar-gutter: stable;
         overflow-x: hidden;
         overflow-y: auto;
     }
@@ -75,6 +76,7 @@ class Transcript(ScrollView, can_focus=True):
         self.following = True  # the end stays in view, until the reader scrolls up
         self._limit = MOUNTED
         self._path: list[Message] = []
+        self._hidden = 0
         self._drawers: dict[int, MessageRows] = {}
         self._items: list[_Item] = []
         self._starts: list[int] = []
@@ -109,6 +111,7 @@ class Transcript(ScrollView, can_focus=True):
         """The path has changed: another branch, a new message, another width."""
         path = self.conversation.path()
         self._path = path[-self._limit :]
+        self._hidden = len(path) - len(self._path)
         known = {message.id for message in self._path}
         self._drawers = {id: drawer for id, drawer in self._drawers.items() if id in known}
         self._items = [self._drawn(message) for message in self._path]
@@ -149,10 +152,6 @@ class Transcript(ScrollView, can_focus=True):
         self.refresh()
         if self.following:
             self.to_end()
-
-    @property
-    def _hidden(self) -> int:
-        return len(self.conversation.path()) - len(self._path)
 
     def on_resize(self, event: events.Resize) -> None:
         width = self.scrollable_content_region.width - GUTTER - MARGIN
