@@ -161,7 +161,9 @@ class _Stream:
 
     def run(self) -> None:
         before, keys = cpu_seconds(self._screen.process.pid), iter(KEYS)
-        self._screen.type("go\r")
+        self._screen.type("go")
+        self._screen.settle(0.3)
+        self._screen.type("\r")
         self._began = time.perf_counter()
         deadline = self._began + 3 * self._tokens / RATE
         while not self._over():
