@@ -57,7 +57,9 @@ def strip(
     wide = width >= WIDE
     cells = [_cell(number, one, candidates, wide, one.pane == best) for number, one in enumerate(candidates, 1)]
     if best is not None:
-        cells.append(Content.styled(f"{G.star} {'voted best' if voted is not None else 'soonest done'}", "$text-muted"))
+        cells.append(
+            Content.styled(f"{G.star} {'voted best' if voted is not None else 'soonest done'}", "$foreground-muted")
+        )
     return _packed(cells, width)
 
 
@@ -77,7 +79,7 @@ def _cell(number: int, one: Candidate, all: Sequence[Candidate], wide: bool, bes
         parts.append((f"{getattr(G, glyph)} {word} after {one.completion_tokens} tok", style))
         return Content.assemble(*parts)
     if one.ttft_ms is None:
-        parts.append((f"{G.run} waiting", "$text-muted"))
+        parts.append((f"{G.run} waiting", "$foreground-muted"))
         return Content.assemble(*parts)
     if wide:
         thought = "*" if one.thinking_ms else " "
@@ -93,7 +95,7 @@ def _bar(one: Candidate, all: Sequence[Candidate]) -> list[tuple[str, str]]:
     """The rate against the fastest one's."""
     top = max((other.tokens_per_second or 0 for other in all), default=0)
     full = round(BAR * (one.tokens_per_second or 0) / top) if top else 0
-    return [(G.bar_full * full, "$accent"), (G.bar_empty * (BAR - full), "$text-disabled")]
+    return [(G.bar_full * full, "$accent"), (G.bar_empty * (BAR - full), "$foreground-disabled")]
 
 
 def _hidden(one: Candidate, blind: Blind) -> Content:

@@ -12,7 +12,7 @@ from textual.content import Content
 from xin.tui.text import clean
 
 OWN_STYLES = ("underline $text-error", "underline $text-success")
-EQUAL_STYLE = "$text-muted"
+EQUAL_STYLE = "$foreground-muted"
 MAX_WORDS = 6_000  # of both together; of longer ones the lines are compared first, which is quick
 # A word with the white space after it; each CJK character is one.
 _WORD = re.compile(r"(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|[^\w\s]+|(?<=\A)\s|(?<=\n)\s)\s*|\s+")

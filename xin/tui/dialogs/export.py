@@ -102,7 +102,7 @@ class ExportDialog(TypingDialog[Path]):
         try:
             await asyncio.to_thread(path.write_bytes, text.encode())
         except OSError as exc:
-            self.query_one("#export-note", Static).update(f"{G.fail} {path}: {exc.strerror}")
+            self._note(f"{path}: {exc.strerror}")
             return
         self.workbench.say(f"written to {path} ({len(text):,} characters)")
         self.dismiss(path)
@@ -113,15 +113,19 @@ class ExportDialog(TypingDialog[Path]):
         try:
             return await asyncio.to_thread(makers[self._format], self._session_id)
         except XinError as exc:
-            self.query_one("#export-note", Static).update(f"{G.fail} {clean(exc.message)}")
+            self._note(exc.message)
             return None
+
+    def _note(self, fault: str) -> None:
+        for line in self.query("#export-note").results(Static):  # none when closed meanwhile
+            line.update(f"{G.fail} {clean(fault)}")
 
     def _draw(self) -> None:
         lines = []
         for name, about in FORMATS.items():
             chosen = name == self._format
             mark = (f"{G.cursor} ", "$accent") if chosen else "  "
-            lines.append(Content.assemble(mark, (f"{name:<5}", "bold" if chosen else ""), (about, "$text-muted")))
+            lines.append(Content.assemble(mark, (f"{name:<5}", "bold" if chosen else ""), (about, "$foreground-muted")))
         self.query_one("#export-formats", Static).update(Content("\n").join(lines))
         path = self.query_one(Input).value.strip()
         self.command = f"xin sessions export {self._session_id} -f {self._format} -o {shlex.quote(path)}"

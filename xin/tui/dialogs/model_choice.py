@@ -60,7 +60,7 @@ class ModelChoice(TypingDialog[Target]):
         self._by_key = {f"{one.node_id}/{one.uid}": one for one in found}
         rows = [Row(key, _line(store, one)) for key, one in self._by_key.items()]
         if not rows:
-            rows = [Row("", Content.styled(_nothing(bool(words)), "$text-muted"), selectable=False)]
+            rows = [Row("", Content.styled(_nothing(bool(words)), "$foreground-muted"), selectable=False)]
         self.query_one(RowList).set_rows(rows)
 
 
@@ -78,12 +78,13 @@ def _line(store: Store, target: Target) -> Content:
     about = ""
     if instance is not None:
         quantization = "" if instance.quantization == "none" else clean(instance.quantization)
-        about = f"{quantization}  {instance.context_length:,} tokens" if instance.context_length else quantization
+        window = f"{instance.context_length // 1024}k ctx" if instance.context_length >= 1024 else ""
+        about = f"{quantization}  {window}"
     return Content.assemble(
         (f"{G.ready} ", "$success"),
         fit(clean(target.uid), 30),
         f" @{fit(node_name(store, target.node_id), 14)} ",
-        (about.strip(), "$text-muted"),
+        (about.strip(), "$foreground-muted"),
     )
 
 

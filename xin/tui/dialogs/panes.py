@@ -37,6 +37,7 @@ class PanesDialog(Dialog[list[PaneRecord]]):
         Binding("J,alt+down", "shift(1)", "later", id="panes.later", tooltip="This pane further right"),
     ]
     DEFAULT_CSS = """
+    PanesDialog > #dialog { width: 96; }
     PanesDialog RowList { height: auto; max-height: 16; min-height: 4; }
     PanesDialog.-short RowList { max-height: 14; }
     """
@@ -105,7 +106,7 @@ class PanesDialog(Dialog[list[PaneRecord]]):
     def _draw(self, cursor: int) -> None:
         rows = [Row(str(place), self._line(place, pane)) for place, pane in enumerate(self._panes)]
         if not rows:
-            rows = [Row("", Content.styled("no pane: a adds one", "$text-muted"), selectable=False)]
+            rows = [Row("", Content.styled("no pane: a adds one", "$foreground-muted"), selectable=False)]
         listed = self.query_one(RowList)
         listed.set_rows(rows)
         listed.move_to(str(cursor))
@@ -120,12 +121,12 @@ class PanesDialog(Dialog[list[PaneRecord]]):
         )
         return Content.assemble(
             f"{place + 1:>2} ",
-            (f"{G.ready if ready else G.gone} ", "$success" if ready else "$text-muted"),
+            (f"{G.ready if ready else G.gone} ", "$success" if ready else "$foreground-muted"),
             fit(clean(pane.model_uid), 24),
             f" @{fit(node_name(store, pane.node), 10)} ",
-            (fit("" if ready else "not running", 11), "$warning"),
+            ("" if ready else "not running  ", "$text-warning"),
             ("new " if pane.index == NEW else "", "$accent"),
-            (clean(settings), "$text-muted"),
+            (clean(settings), "$foreground-muted"),
         )
 
 

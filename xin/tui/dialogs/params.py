@@ -34,13 +34,13 @@ class ParamsDialog(TypingDialog[list[PaneRecord]]):
     ]
     DEFAULT_CSS = """
     ParamsDialog > #dialog { width: 78; }
-    ParamsDialog #params-system { height: 5; border: none; background: $boost; padding: 0 1; }
+    ParamsDialog #params-system { height: 5; border: none; background: $foreground 8%; padding: 0 1; }
     ParamsDialog.-tall #params-system { height: 8; }
     ParamsDialog #params-fields { height: auto; }
     ParamsDialog Grid { grid-size: 2; grid-columns: 1fr 1fr; grid-gutter: 0 2; height: auto; margin: 1 0 0 0; }
     ParamsDialog .param { height: 1; }
     ParamsDialog .param Label { width: 18; }
-    ParamsDialog .param Input { width: 1fr; background: $boost; }
+    ParamsDialog .param Input { width: 1fr; background: $foreground 8%; }
     ParamsDialog .param Input:focus { background: $primary 30%; }
     ParamsDialog .param Input.-bad { background: $error 30%; }
     ParamsDialog #params-help { height: 2; color: $text-muted; margin: 1 0 0 0; }

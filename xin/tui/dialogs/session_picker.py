@@ -60,6 +60,8 @@ class SessionPicker(TypingDialog[int]):
         self._current = current
         self._query = query
         self._listed: dict[str, SessionSummary] = {}
+        self._listed_for: str | None = None
+        self._open_found = False
 
     def body(self) -> ComposeResult:
         yield Input(self._query, placeholder="search in all that was said", id="session-search")
@@ -85,7 +87,9 @@ class SessionPicker(TypingDialog[int]):
     @on(Input.Submitted)
     @on(RowList.Chosen)
     def _on_chosen(self) -> None:
-        if self.chosen is not None:
+        """Who types fast and presses enter means what will be found."""
+        self._open_found = self._listed_for != self.query_one("#session-search", Input).value
+        if self.chosen is not None and not self._open_found:
             self.dismiss(self.chosen.id)
 
     @work(exclusive=True, group="action")
@@ -115,7 +119,7 @@ class SessionPicker(TypingDialog[int]):
             self.workbench.say("this session is open; /clear begins another", severity="warning")
             return
         title = fit(clean(one.title), 40).strip()
-        question = f"Delete «{title}» with {one.turns} turns for good?"
+        question = f"Delete «{title}» with {_turns(one.turns)} for good?"
         if not await self.workbench.ask(question, command=f"xin sessions delete {one.id}", danger=True):
             return
         if await self._try(self.workbench.sessions.delete, one.id):
@@ -136,7 +140,7 @@ class SessionPicker(TypingDialog[int]):
         one = self.chosen
         about = Content("")
         if one is not None:
-            facts = f"{one.turns} turns · {', '.join(clean(model) for model in one.models) or 'no model'}"
+            facts = f"{_turns(one.turns)} · {', '.join(clean(model) for model in one.models) or 'no model'}"
             about = Content(f"{facts}\n{clean(one.snippet)}")
         self.query_one("#session-about", Static).update(about)
         query = self.query_one("#session-search", Input).value.strip()
@@ -154,14 +158,18 @@ class SessionPicker(TypingDialog[int]):
         except XinError as exc:
             self.workbench.say(exc.message, severity="error")
             return
+        if not self.query(RowList):
+            return  # closed meanwhile
         self._draw(found, query)
+        if self._open_found:
+            self._on_chosen()
 
     def _draw(self, found: list[SessionSummary], query: str) -> None:
-        self._listed = {str(one.id): one for one in found}
+        self._listed, self._listed_for = {str(one.id): one for one in found}, query
         rows = [Row(key, self._line(one), marked=one.id == self._current) for key, one in self._listed.items()]
         if not rows:
             words = "nothing was found" if query.strip() else "no sessions yet: what you ask is kept here"
-            rows = [Row("", Content.styled(words, "$text-muted"), selectable=False)]
+            rows = [Row("", Content.styled(words, "$foreground-muted"), selectable=False)]
         self.query_one(RowList).set_rows(rows)
         self._on_moved()
 
@@ -169,8 +177,8 @@ class SessionPicker(TypingDialog[int]):
         room = max(self.query_one(RowList).room - 24, 10)
         return Content.assemble(
             fit(clean(one.title) or "untitled", room),
-            (f" {ago(time.time() - one.updated_at):>4} ago", "$text-muted"),
-            (f" {one.turns:>4} turn{' ' if one.turns == 1 else 's'}", "$text-muted"),
+            (f" {ago(time.time() - one.updated_at):>4} ago", "$foreground-muted"),
+            (f" {_turns(one.turns):>9}", "$foreground-muted"),
         )
 
     async def _try(self, call: Callable[..., object], *arguments: object) -> bool:
@@ -181,3 +189,7 @@ class SessionPicker(TypingDialog[int]):
             self.workbench.say(exc.message, severity="error")
             return False
         return True
+
+
+def _turns(count: int) -> str:
+    return f"{count} turn" if count == 1 else f"{count} turns"

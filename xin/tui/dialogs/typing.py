@@ -23,7 +23,7 @@ class TypingDialog(Dialog[T]):
     ]
 
     def _command_line(self) -> Content:
-        return Content.assemble(("$ ", "$text-disabled"), clean(self.command), ("   alt+y copy", "$accent"))
+        return Content.assemble(("$ ", "$foreground-disabled"), clean(self.command), ("   alt+y copy", "$accent"))
 
 
 class OneLine(TypingDialog[str]):

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from xin.errors import XinError
-from xin.sessions.records import NONE, TIE, Standing
+from xin.sessions.records import Standing
 from xin.sessions.store import SessionStore
 from xin.tui.chat.votes import WORDS, Blind, Candidate, ballot, record_of
 from xin.tui.dialogs.dialog import Dialog
@@ -46,7 +46,6 @@ class VoteDialog(Dialog[VoteResult]):
     def __init__(
         self, session_id: int, turn: int, question: str, candidates: Iterable[Candidate], blind: Blind | None = None
     ) -> None:
-        last = ""
         self._candidates = list(candidates)[:MAX_CANDIDATES]
         if blind is not None:
             self._candidates = blind.arranged(self._candidates)[:MAX_CANDIDATES]
@@ -110,7 +109,7 @@ class VoteDialog(Dialog[VoteResult]):
 
     def _show_tally(self, tally: list[Standing]) -> None:
         self._tally = tally
-        if self.is_attached:
+        if self.query("#vote-lines"):  # else closed meanwhile
             self._draw()
 
     def _draw(self) -> None:
@@ -131,8 +130,6 @@ class VoteDialog(Dialog[VoteResult]):
         name = fit(f"{letter}{clean(one.model)} @{node_name(self.workbench.store, one.node)}", 32)
         rate = f"{one.tokens_per_second:.0f} t/s" if one.tokens_per_second else G.none
         record = record_of(self._tally, one.model) or "no votes yet"
-        return Content.assemble(key, star, (name, "bold" if won else ""), f" {fit(rate, 9)} ", (record, "$text-muted"))
-
-
-def is_draw(winner: str) -> bool:
-    return winner in (TIE, NONE)
+        return Content.assemble(
+            key, star, (name, "bold" if won else ""), f" {fit(rate, 9)} ", (record, "$foreground-muted")
+        )

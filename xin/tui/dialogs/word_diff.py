@@ -39,7 +39,8 @@ class WordDiff(Dialog[None]):
     WordDiff > #dialog { width: 100%; height: 100%; }
     WordDiff #diff-header { text-style: bold; }
     WordDiff Horizontal { height: 1fr; }
-    WordDiff VerticalScroll { width: 1fr; height: 1fr; border: round $panel; padding: 0 1; }
+    WordDiff VerticalScroll { width: 1fr; height: 1fr; border: round $foreground-muted; padding: 0 1; }
+    WordDiff VerticalScroll { border-title-color: $foreground; border-title-style: bold; }
     """
 
     def __init__(self, answers: Iterable[Answer]) -> None:
@@ -71,7 +72,9 @@ class WordDiff(Dialog[None]):
     @work(exclusive=True)
     async def _compare(self) -> None:
         left, right = (self._answers[index] for index in self._pairs[self._at])
-        self._draw(left, right, await asyncio.to_thread(word_diff, left.text, right.text))
+        diff = await asyncio.to_thread(word_diff, left.text, right.text)
+        if self.query("#diff-header"):  # else closed meanwhile
+            self._draw(left, right, diff)
 
     def _draw(self, left: Answer, right: Answer, diff: Diff) -> None:
         self.query_one("#diff-header", Static).update(diff.header(left.tokens, right.tokens))
