@@ -110,7 +110,7 @@ def test_options_of_an_engine_are_its_struct_in_words(client: Client):
             LaunchRequest(
                 model_name="m", quantization="Q8_0", options={"mmap": False, "lora": ["a b"], "n_parallel": 2}
             ),
-            """xin launch m --quantization Q8_0 --mmap=false --lora='["a b"]' --n=2""",
+            """xin launch m --quantization Q8_0 --mmap=false --lora='["a b"]' --n-parallel=2""",
         ),
     ],
 )

@@ -34,8 +34,20 @@ async def opened(app, pilot, words: str = "", model: str = "") -> LaunchDialog:
     await until(pilot, lambda: isinstance(app.screen, LaunchDialog) and app.screen.query("#launch-form Input"))
     await until(pilot, lambda: app.screen.models.lines)
     await type_in(pilot, words)
+    await until(pilot, lambda: app.screen.group is not None and words in app.screen.group.title)
     await until(pilot, lambda: app.screen.grid.cell is not None and app.screen.form.specs)
     return app.screen
+
+
+async def test_enter_launches_nothing_before_the_nodes_have_said_what_fits(node, client, monkeypatch):
+    async with workbench(node, "bench") as (app, pilot):
+        dialog = await opened(app, pilot, "echo")
+        monkeypatch.setattr("xin.tui.dialogs.launch.PLAN_DELAY_SECONDS", 3.0)
+        await pilot.press("backspace", "backspace", "backspace", "backspace")
+        await type_in(pilot, "smol")
+        assert dialog.group.title == "smollm2" and dialog.command == ""
+        await pilot.press("enter", "enter")
+        assert client.instances() == []
 
 
 async def test_three_keys_launch_a_model_and_show_its_job(node, client):

@@ -86,7 +86,6 @@ class LaunchDialog(Dialog[None]):
         self._step(1)
         self.query_one("#launch-search", Input).value = self._wanted.partition(":")[0]
         self.query_one("#launch-search").focus()
-        self.grid.say("asking the nodes")
         self._load_models()
 
     @property
@@ -174,6 +173,8 @@ class LaunchDialog(Dialog[None]):
         facts += [f"context up to {first.context_length:,}"] if first.context_length else []
         about.update(Content(clean("; ".join(fact for fact in facts if fact))))
         self._refused = ""
+        self.grid.say("asking the nodes")  # until they answer, enter must not launch what was there before
+        self._tell()
         self._plan(fresh=True)
 
     @on(RowList.Chosen)
@@ -202,6 +203,8 @@ class LaunchDialog(Dialog[None]):
             return
         grid = merge(plans)
         self.grid.show(grid, self._place(grid) if fresh else None)
+        count = len(grid.rows)
+        set_title(self.query_one("#launch-fit"), f"2 Where   {count} quantization{'' if count == 1 else 's'}")
         self._draw_cell()
 
     async def _plan_of(self, node_id: str, group: ModelGroup, options: Mapping[str, int]) -> Plan | None:
@@ -269,7 +272,8 @@ class LaunchDialog(Dialog[None]):
         cell = self.grid.cell
         if cell is None:
             return Content("")
-        where = f"{cell.node}:{cell.device_id} ({cell.device_name})"
+        device = "" if self.has_class("-narrow") else f" ({cell.device_name})"
+        where = f"{cell.node}:{cell.device_id}{device}"
         words = f"about {bytes_short(cell.need_bytes)} of {bytes_short(cell.free_bytes)} free on {where}"
         word = {"fits": "fits", "partial": "fits in part", "no": "does not fit", "no_engine": "no engine"}[cell.verdict]
         reason = f"; {cell.reason}" if cell.reason else ""
