@@ -104,7 +104,7 @@ class ExportDialog(TypingDialog[Path]):
         except OSError as exc:
             self._note(f"{path}: {exc.strerror}")
             return
-        self.workbench.say(f"written to {path} ({len(text):,} characters)")
+        self.workbench.say(clean(f"written to {path}"))
         self.dismiss(path)
 
     async def _text(self) -> str | None:
