@@ -404,3 +404,30 @@ async def test_muted_text_is_less_than_the_foreground_in_every_theme(theme):
         shown = {name: app.theme_variables[name] for name in ("text-muted", "text-disabled", "foreground-disabled")}
         assert not any(value.startswith("auto") for value in shown.values()), shown
         assert app.theme_variables["foreground"] not in shown.values()
+
+
+async def test_another_theme_is_drawn_with_its_colours():
+    def colour() -> object:
+        line = next(line for line in app.screen._compositor.render_strips() if "alpha" in "".join(s.text for s in line))
+        return next(segment.style.color for segment in line if "ready" in segment.text)
+
+    async with bench(*fleet()) as (app, pilot):
+        before = colour()
+        app.theme = "textual-light"
+        await until(pilot, lambda: colour() != before)
+
+
+async def test_readings_of_several_nodes_are_drawn_once_a_second():
+    async with bench(*fleet()) as (app, pilot):
+        view = app.query_one(BenchView)
+        draws = []
+        drawn_by_itself = view.draw
+        view.draw = lambda: (draws.append(time.monotonic()), drawn_by_itself())
+        began = time.monotonic()
+        while time.monotonic() - began < 2.5:
+            app.store.changed("samples")
+            await pilot.pause(0.05)
+        assert 1 <= len(draws) <= 3
+        count = len(draws)
+        app.store.changed("instances")
+        await until(pilot, lambda: len(draws) > count, 0.9)

@@ -63,7 +63,7 @@ class BenchScreen(Place):
         return ModelActions(self.workbench)
 
     def store_changed(self, topics: frozenset[str]) -> None:
-        self.view.changed()
+        self.view.changed(topics)
 
     def on_screen_resume(self, event: ScreenResume) -> None:
         self.view.wake()

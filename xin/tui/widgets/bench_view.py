@@ -21,7 +21,7 @@ from xin.errors import XinError
 from xin.protocol.node import LocalModel, LogLine
 from xin.tui.glyphs import G
 from xin.tui.model_line import ModelLine, model_lines
-from xin.tui.store import NodeView, Store, Target
+from xin.tui.store import TOPICS, NodeView, Store, Target
 from xin.tui.text import clean
 from xin.tui.widgets.detail import Detail
 from xin.tui.widgets.fleet_tree import FleetTree
@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from xin.client import AsyncClient
 
 DRAW_SECONDS = 0.25
+SAMPLES_SECONDS = 1.0
 AGE_SECONDS = 1.0
 LOG_DELAY_SECONDS = 0.15
 LOG_RETRY_SECONDS = 2.0
 LOG_LINES = 60
 _NODE_KEYS = "s  start one here     a  add one by its address"
 OFFER = "launchables-list"
+_READINGS = frozenset({"samples"})
 _PANELS = frozenset({"nodes", "tree", "models-box", "jobs"})
 
 
@@ -70,6 +72,7 @@ class BenchView(Vertical):
         self._log_of: Target | None = None
         self._driver = OFFER
         self._drawn_at = 0.0
+        self._draw_due = 0.0
         self._draw_timer: Timer | None = None
         self._age_timer: Timer | None = None
         self._awake = False
@@ -153,13 +156,20 @@ class BenchView(Vertical):
         if self._age_timer is not None:
             self._age_timer.pause()
 
-    def changed(self) -> None:
-        """The store has news: draw soon, but not too often."""
-        if not self._awake or self._draw_timer is not None:
+    def changed(self, topics: frozenset[str] = TOPICS) -> None:
+        """The store has news: draw soon, but not too often; readings of several nodes are drawn together."""
+        if not self._awake:
             return
-        wait = max(DRAW_SECONDS - (time.monotonic() - self._drawn_at), 0.0)
-        self._draw_timer = self.set_timer(wait, self.draw) if wait else None
-        if not wait:
+        due = self._drawn_at + (SAMPLES_SECONDS if topics <= _READINGS else DRAW_SECONDS)
+        if self._draw_timer is not None:
+            if due >= self._draw_due:
+                return
+            self._draw_timer.stop()
+            self._draw_timer = None
+        wait, self._draw_due = due - time.monotonic(), due
+        if wait > 0:
+            self._draw_timer = self.set_timer(wait, self.draw)
+        else:
             self.draw()
 
     def draw(self) -> None:

@@ -141,7 +141,7 @@ def _model_wide(line: ModelLine, view: NodeView, instance: Instance, width: int,
         return lines
     lines.append(_memory(line, view, instance, width))
     lines.append(_load(line, instance, width))
-    return lines + _histories(line, view, width)
+    return lines + _histories(line, view, instance, width)
 
 
 def _model_narrow(line: ModelLine, view: NodeView, instance: Instance, width: int, now: float) -> list[Content]:
@@ -158,7 +158,7 @@ def _model_narrow(line: ModelLine, view: NodeView, instance: Instance, width: in
         _ttft_text(view, line.target.uid),
     ]
     lines.append(Content(fit("  ".join(fact for fact in facts if fact), width)))
-    return lines + _histories(line, view, width)[:1]
+    return lines + _histories(line, view, instance, width)[:1]
 
 
 def _identity(line: ModelLine, instance: Instance, width: int) -> Content:
@@ -206,16 +206,20 @@ def _load(line: ModelLine, instance: Instance, width: int) -> Content:
     return Content.assemble(_labelled("load", text, min(len(text) + LABEL, width)), "   kv ", bar, used)
 
 
-def _histories(line: ModelLine, view: NodeView, width: int) -> list[Content]:
+def _histories(line: ModelLine, view: NodeView, instance: Instance, width: int) -> list[Content]:
     """Tokens/s and time to the first token, newest at the right."""
     rates = list(view.rates.get(line.target.uid, ()))
     ttfts = list(view.ttfts.get(line.target.uid, ()))
     cells = min(max(width - LABEL - 26, 8), 120)
     peak = max(rates, default=0.0)
-    speed = f" {line.speed:.1f} now  {peak:.0f} peak" if peak else " no request yet"
-    first = f" {_percentiles(ttfts)}" if ttfts else " no request yet"
+    line_of_rates = spark(rates, cells) if peak else " " * cells  # an idle model's line would crawl, and cost a repaint
+    stats = instance.stats
+    unknown = " idle" if stats.requests_total else " no request yet"
+    speed = f" {line.speed:.1f} now  {peak:.0f} peak" if peak else unknown
+    last = f" last {milliseconds(stats.ttft_ms)}" if stats.ttft_ms is not None else unknown
+    first = f" {_percentiles(ttfts)}" if ttfts else last
     return [
-        Content.assemble((fit("tok/s", LABEL), "$foreground-muted"), (spark(rates, cells), "$accent"), speed),
+        Content.assemble((fit("tok/s", LABEL), "$foreground-muted"), (line_of_rates, "$accent"), speed),
         Content.assemble((fit("ttft", LABEL), "$foreground-muted"), (spark(ttfts, cells), "$accent"), first),
     ]
 

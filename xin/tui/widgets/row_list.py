@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.binding import Binding
@@ -12,11 +13,16 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.visual import Visual
+from textual.style import Style
+from textual.visual import RenderOptions
 
 from xin.tui.glyphs import G
 
+if TYPE_CHECKING:
+    from textual.css.styles import RulesMap
+
 GUTTER = 2
+_ONE_LINE: RulesMap = {"text_wrap": "nowrap"}
 _BLANK = Content("")
 
 
@@ -82,6 +88,10 @@ class RowList(ScrollView, can_focus=True):
         self._header: Content | None = None
         self._cursor = -1
         self._key = ""
+        self._styles_of: dict[str, Style] = {}
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.notify_style_update())
 
     # -- what is shown
 
@@ -194,11 +204,20 @@ class RowList(ScrollView, can_focus=True):
     def _strip(self, gutter: Content, content: Content, width: int, component: str) -> Strip:
         style = self.get_visual_style(component) if component else self.visual_style
         line = Content.assemble(gutter.pad_right(GUTTER - gutter.cell_length), content).truncate(width, ellipsis=True)
-        strips = Visual.to_strips(self, line, width, 1, style, apply_selection=False, pad=True)
+        strips = line.render_strips(width, 1, style, RenderOptions(self._style_of, _ONE_LINE))
         strip = strips[0] if strips else Strip.blank(width, style.rich_style)
         return strip.adjust_cell_length(width, style.rich_style)
 
+    def _style_of(self, style: Style | str) -> Style:
+        """Looked up once for each name: parsing costs as much as drawing a row."""
+        if isinstance(style, Style):
+            return style
+        if style not in self._styles_of:
+            self._styles_of[style] = self._get_style(style)
+        return self._styles_of[style]
+
     def notify_style_update(self) -> None:
+        self._styles_of.clear()
         super().notify_style_update()
         self.refresh()
 
