@@ -58,10 +58,11 @@ def test_a_key_that_two_now_want_is_a_fault():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("theme = 3", "theme: Expected `str`, got `int`"),
+        ("theme = 3", "theme: it must be a text in quotes"),
         ("thme = 'x'", "thme: there is no such setting"),
-        ("keymap = 3", "keymap: Expected `object`"),
-        ("[keymap]\nquit = 3", "keymap: Expected `str`"),
+        ("keymap = 3", "keymap: it must be a table"),
+        ("[keymap]\nquit = 3", "keymap: quit must be a text in quotes"),
+        ("start = 'here'", "start: it must be one of bench"),
         ("= 3", "line 1"),
     ],
 )

@@ -104,6 +104,14 @@ def test_ctrl_q_leaves_the_terminal_as_it_was():
         tui.assert_restored()
 
 
+def test_keys_that_are_pressed_before_the_first_place_is_there_are_not_lost():
+    with Tui() as tui:
+        tui.type("4")
+        tui.wait_for("follow")
+        tui.type("\x11")
+        assert tui.ended() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_the_terminal_as_it_was(number):
     with Tui() as tui:

@@ -4,7 +4,6 @@ import pytest
 from textual.color import Color
 from waiting import until
 
-from xin.errors import UsageError
 from xin.tui import looks, settings, themes
 from xin.tui.app import Workbench
 from xin.tui.settings import TuiSettings
@@ -86,16 +85,16 @@ async def test_every_one_of_ours_can_be_worn(name):
         ("dark = true", "primary"),
         (GOOD + "luminosity_spread = 'much'", "luminosity_spread"),
         (GOOD + '[variables]\nfooter-key-foreground = "nothing"', "variables.footer-key-foreground"),
-        (GOOD + "[variables]\nx = 3", "variables"),
+        (GOOD + "[variables]\nx = 3", "variables.x"),
         ("primary = ", "Invalid value"),
     ],
 )
 def test_a_fault_names_its_file_and_key(text, key):
     file = own("mine", text)
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(themes.ThemeFault) as raised:
         themes.read(file)
-    assert str(file) in raised.value.message
-    assert key in raised.value.message
+    assert str(file) in str(raised.value)
+    assert key in str(raised.value)
 
 
 async def test_a_theme_of_ones_own_is_read_again_when_it_is_saved(monkeypatch):

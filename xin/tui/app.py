@@ -13,11 +13,13 @@ from textual import events, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
+from textual.geometry import Size
 from textual.screen import Screen
 
 from xin.tui import glyphs
 from xin.tui import settings as tui_settings
 from xin.tui.looks import Looks
+from xin.tui.screens.front import Front
 from xin.tui.screens.place import Place
 from xin.tui.settings import TuiSettings
 from xin.tui.store import Store, Target
@@ -45,13 +47,7 @@ def _place(name: str) -> Callable[[], Screen[Any]]:
 
     def make() -> Screen[Any]:
         module, kind = _PLACES[name]
-        try:
-            place: Screen[Any] = getattr(import_module(module), kind)()
-        except ModuleNotFoundError as exc:
-            if not (exc.name or "").startswith("xin.tui"):
-                raise
-            place = Place()
-            place.PLACE = name  # type: ignore[misc]
+        place: Screen[Any] = getattr(import_module(module), kind)()
         return place
 
     return make
@@ -60,6 +56,7 @@ def _place(name: str) -> Callable[[], Screen[Any]]:
 class Workbench(App[None]):
     """`endpoint`: the node to talk to; None = find one. `connect=False`: talk to nobody (tests)."""
 
+    FRONT: ClassVar[bool] = False  # paint the frame first, then import the place
     CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "xin"
     MODES = {name: _place(name) for name in _PLACES}
@@ -115,8 +112,10 @@ class Workbench(App[None]):
         loaded = tui_settings.load() if settings is None else tui_settings.Loaded(settings)
         self._memory = tui_settings.remembered()
         place = self._memory.place if loaded.settings.start == "last" else loaded.settings.start
-        self.DEFAULT_MODE = place if place in _PLACES else "bench"  # type: ignore[misc]
+        self._first_place = place if place in _PLACES else "bench"
+        self.DEFAULT_MODE = "front" if self.FRONT else self._first_place  # type: ignore[misc]
         super().__init__()
+        self.add_mode("front", lambda: Front(self._first_place))
         self.store = Store()
         self.settings = loaded.settings
         self.readonly = readonly
@@ -280,18 +279,36 @@ class Workbench(App[None]):
         self.call_after_refresh(self._begin)
 
     def on_resize(self, event: events.Resize) -> None:
+        if not isinstance(self.screen, Front):
+            self._guard_size(event.size)
+
+    def _guard_size(self, size: Size) -> None:
         from xin.tui.dialogs.too_small import TooSmall, is_too_small
 
-        if is_too_small(event.size) and not isinstance(self.screen, TooSmall):
+        if is_too_small(size) and not isinstance(self.screen, TooSmall):
             self.push_screen(TooSmall())
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Before the first place is there, one can only leave."""
+        return action == "quit" or not (self._screen_stack and isinstance(self.screen, Front))
 
     def _begin(self) -> None:
         """After the first frame: what is slow to import, and the search for a node."""
         if not self.is_running:
             return
+        if isinstance(self.screen, Front):
+            self._enter(self.screen)
         self._looks.begin()
         if self._connects:
             self._follow(self.endpoint)
+
+    @work(group="enter", exclusive=True)
+    async def _enter(self, front: Front) -> None:
+        await self.switch_mode(self._first_place)
+        self.remove_mode("front")
+        self._guard_size(self.size)
+        for key in front.typed:
+            self.simulate_key(key)
 
     def connect(self, endpoint: str) -> None:
         """Talk to the node there instead."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from textual.theme import Theme
 
-from xin.errors import UsageError
 from xin.tui import settings as tui_settings
 from xin.tui import themes
 from xin.tui.settings import DEFAULT_THEME, Loaded
@@ -59,8 +58,8 @@ class Looks:
                 return False
             try:
                 self._app.register_theme(themes.read(file))
-            except UsageError as exc:
-                self._faults.append(exc.message)
+            except themes.ThemeFault as exc:
+                self._faults.append(str(exc))
                 return False
         self._app.theme = name
         return True
@@ -70,8 +69,8 @@ class Looks:
             if name not in self._app.available_themes:
                 try:
                     self._app.register_theme(themes.read(file))
-                except UsageError as exc:
-                    self._faults.append(exc.message)
+                except themes.ThemeFault as exc:
+                    self._faults.append(str(exc))
 
     def _chosen(self, theme: Theme) -> None:
         """A theme that was chosen stays chosen; one that was only passed through does not."""
@@ -102,8 +101,8 @@ class Looks:
     def _read_again(self, file: Path) -> None:
         try:
             theme = themes.read(file)
-        except UsageError as exc:
-            self.tell(exc.message)
+        except themes.ThemeFault as exc:
+            self.tell(str(exc))
             return
         self._app.register_theme(theme)
         if self._app.theme == theme.name:

@@ -9,7 +9,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from xin.errors import UsageError
 from xin.tui.app import Workbench
 
 if TYPE_CHECKING:
@@ -26,8 +25,10 @@ def run(
     theme: str | None = None,
     starter: Starter | None = None,
 ) -> int:
-    """The exit code. Raises UsageError off a terminal, or for a theme that does not exist."""
+    """The exit code. Raises UsageError off a terminal."""
     if not os.environ.get("TEXTUAL_DRIVER") and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from xin.errors import UsageError
+
         raise UsageError("xin tui needs a terminal", "without one: xin list, xin run, xin jobs, xin logs")
     app = OnTerminal(endpoint, readonly=readonly, ascii=ascii, theme=theme, starter=starter)
     app.run()
@@ -35,7 +36,9 @@ def run(
 
 
 class OnTerminal(Workbench):
-    """Ends in order when the terminal closes or the process is told to end."""
+    """Paints its frame before the first place is there; ends in order when the terminal closes or it is told to end."""
+
+    FRONT = True
 
     def on_mount(self) -> None:
         if not self.is_web:  # there Textual's driver listens itself

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from xin import paths
 
 DEFAULT_THEME = "xin-dark"
+STARTS = ("bench", "chat", "jobs", "logs", "last")
+_WORDS: dict[type, str] = {str: "a text in quotes", bool: "true or false", dict: "a table"}
 _THEME_LINE = re.compile(r"^theme\s*=.*$", re.MULTILINE)
 _FIRST_TABLE = re.compile(r"^\s*\[", re.MULTILINE)
 
 
-class TuiSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+@dataclass(slots=True, frozen=True)
+class TuiSettings:
     """tui.toml.
 
     theme       name of a theme: one of xin's, of Textual's, or the name of a file in the themes folder
     ascii       draw with ASCII alone
     confirm     ask before something that runs is ended, and before leaving
     start       the place to open on: bench, chat, jobs, logs, or last for where the last run ended
-    keymap      keys by the id of what they do: place.chat = "f6"; several with commas between
+    keymap      keys by the id of what they do: "place.2" = "f6"; several with commas between
     """
 
     theme: str = DEFAULT_THEME
     ascii: bool = False
     confirm: bool = True
     start: str = "bench"
-    keymap: dict[str, str] = {}
+    keymap: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,12 +61,12 @@ def load(file: Path | None = None) -> Loaded:
     kept: dict[str, Any] = {}
     faults = []
     for key, value in given.items():
-        try:
-            msgspec.convert({key: value}, TuiSettings)
+        fault = _fault(key, value)
+        if fault:
+            faults.append(f"{file}: {key}: {fault}")
+        else:
             kept[key] = value
-        except msgspec.ValidationError as exc:
-            faults.append(f"{file}: {key}: {_fault(exc)}")
-    return Loaded(msgspec.convert(kept, TuiSettings), faults)
+    return Loaded(TuiSettings(**kept), faults)
 
 
 def save_theme(name: str, file: Path | None = None) -> None:
@@ -81,17 +83,19 @@ def save_theme(name: str, file: Path | None = None) -> None:
     draft.replace(file)
 
 
-class Remembered(msgspec.Struct, kw_only=True):
+@dataclass(slots=True)
+class Remembered:
     """What the last run left: the place, and in each place the id of the widget that had the focus."""
 
     place: str = ""
-    focus: dict[str, str] = {}
+    focus: dict[str, str] = field(default_factory=dict)
 
 
 def remembered() -> Remembered:
     try:
-        return msgspec.json.decode(_state_file().read_bytes(), type=Remembered)
-    except (OSError, msgspec.DecodeError):
+        given = json.loads(_state_file().read_bytes())
+        return Remembered(str(given["place"]), {str(place): str(focus) for place, focus in given["focus"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Remembered()
 
 
@@ -101,7 +105,7 @@ def remember(state: Remembered) -> None:
     with contextlib.suppress(OSError):
         paths.private(file.parent)
         draft = file.with_suffix(".draft")
-        draft.write_bytes(msgspec.json.encode(state))
+        draft.write_text(json.dumps(asdict(state)), encoding="utf-8")
         draft.replace(file)
 
 
@@ -109,6 +113,15 @@ def _state_file() -> Path:
     return paths.state_dir() / "tui.json"
 
 
-def _fault(exc: msgspec.ValidationError) -> str:
-    text = str(exc)
-    return "there is no such setting" if "unknown field" in text else text.partition(" - at ")[0]
+def _fault(key: str, value: object) -> str:
+    """What is wrong with a setting, or nothing."""
+    kinds = {"theme": str, "ascii": bool, "confirm": bool, "start": str, "keymap": dict}
+    if key not in kinds:
+        return "there is no such setting"
+    if not isinstance(value, kinds[key]):
+        return f"it must be {_WORDS[kinds[key]]}"
+    if isinstance(value, dict):
+        return next((f"{name} must be {_WORDS[str]}" for name, keys in value.items() if not isinstance(keys, str)), "")
+    if key == "start" and value not in STARTS:
+        return f"it must be one of {', '.join(STARTS)}"
+    return ""

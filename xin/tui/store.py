@@ -7,9 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from xin.protocol.node import Device, Event, Instance, Job, NodeInfo, Peer, WorkerInfo
+if TYPE_CHECKING:  # the first frame does not wait for the wire types
+    from xin.protocol.node import Device, Event, Instance, Job, NodeInfo, Peer, WorkerInfo
 
 Relation = Literal["self", "local", "peer", "found"]
 Topic = Literal["nodes", "instances", "samples", "jobs", "link"]

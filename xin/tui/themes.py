@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 import xin
 from xin import paths
-from xin.errors import UsageError
 
 COLORS = (
     "primary",
@@ -31,27 +29,17 @@ COLORS = (
     "panel",
     "boost",
 )
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "dark": (bool, "true or false"),
+    "ansi": (bool, "true or false"),
+    "luminosity_spread": ((int, float), "a number"),
+    "text_alpha": ((int, float), "a number"),
+    "variables": (dict, "a table"),
+}
 
 
-class ThemeFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a theme file may hold; only `primary` must be there. Its name is the file's."""
-
-    primary: str
-    secondary: str | None = None
-    warning: str | None = None
-    error: str | None = None
-    success: str | None = None
-    accent: str | None = None
-    foreground: str | None = None
-    background: str | None = None
-    surface: str | None = None
-    panel: str | None = None
-    boost: str | None = None
-    dark: bool = True
-    luminosity_spread: float = 0.15
-    text_alpha: float = 0.95
-    ansi: bool = False
-    variables: dict[str, str] = {}
+class ThemeFault(ValueError):
+    """A theme file cannot be used; its text names the file and the key."""
 
 
 def own_folder() -> Path:
@@ -82,44 +70,45 @@ def stamps(extra: Path) -> dict[Path, int]:
 
 
 def read(file: Path) -> Theme:
-    """Raises UsageError that names the file and the key."""
+    """The theme in a file, whose name is the file's. Raises ThemeFault."""
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise UsageError(f"{file}: {exc}", "mend the line it names") from exc
+        raise ThemeFault(f"{file}: {exc}") from exc
     for key, fault in _faults(given):
-        raise UsageError(f"{file}: {key}: {fault}", "docs/tui.md lists the keys of a theme")
-    theme = msgspec.convert(given, ThemeFile)
-    made = Theme(name=file.stem, **msgspec.structs.asdict(theme))
+        raise ThemeFault(f"{file}: {key}: {fault}")
+    theme = Theme(name=file.stem, **given)
     try:
-        made.to_color_system().generate()
+        theme.to_color_system().generate()
     except (ValueError, ColorParseError) as exc:
-        raise UsageError(f"{file}: {exc}", "docs/tui.md lists the keys of a theme") from exc
-    return made
+        raise ThemeFault(f"{file}: {exc}") from exc
+    return theme
 
 
 def _faults(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    known = set(ThemeFile.__struct_fields__)
     for key, value in given.items():
-        if key not in known:
-            yield key, "there is no such key"
-            continue
-        try:
-            msgspec.convert({"primary": "#000000", key: value}, ThemeFile)
-        except msgspec.ValidationError as exc:
-            yield key, str(exc).partition(" - at ")[0]
-            continue
         if key in COLORS:
             yield from _color_fault(key, value)
+        elif key not in _KINDS:
+            yield key, "there is no such key"
+        elif not isinstance(value, _KINDS[key][0]):
+            yield key, f"it must be {_KINDS[key][1]}"
+        elif key == "variables":
+            yield from _variable_faults(value)
     if "primary" not in given:
         yield "primary", "it must be there"
-    for name, value in given.get("variables", {}).items():
-        if name.endswith(("foreground", "background", "border", "-blurred")):
+
+
+def _variable_faults(variables: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in variables.items():
+        if not isinstance(value, str):
+            yield f"variables.{name}", "it must be a text in quotes"
+        elif name.endswith(("foreground", "background", "border", "-blurred")):
             yield from _color_fault(f"variables.{name}", value.partition(" ")[0])
 
 
-def _color_fault(key: str, value: str) -> Iterator[tuple[str, str]]:
+def _color_fault(key: str, value: object) -> Iterator[tuple[str, str]]:
     try:
-        Color.parse(value)
+        Color.parse(str(value))
     except ColorParseError:
         yield key, f"{value!r} is no colour: write #rrggbb, or ansi_blue for one of the terminal's sixteen"
