@@ -64,6 +64,7 @@ async def test_an_empty_bench_launches_at_one_key_what_the_machine_can_run(node)
         await pilot.press("G", "enter")
         await until(pilot, lambda: "● ready" in models(app) and "echo" in models(app))
         assert app.query_one(ModelTable).has_focus and not offer.display
+        assert app.query_one(BenchView).target is not None
 
 
 async def test_requests_are_seen_in_the_row_and_in_the_detail(node):

@@ -44,7 +44,9 @@ class BenchScreen(Place):
         Binding("space", "mark", "mark", id="bench.mark", tooltip="Mark the model, so that keys act on several"),
         Binding("b", "broadcast", "broadcast", id="bench.broadcast", tooltip="Chat with all marked models at once"),
         Binding("slash", "filter", "filter", id="bench.filter", tooltip="Show only models with these words"),
-        Binding("s", "sort", "sort", id="bench.sort", tooltip="Order by node, name, state, memory or speed"),
+        Binding(
+            "s", "sort", "sort", id="bench.sort", show=False, tooltip="Order by node, name, state, memory or speed"
+        ),
         Binding("a", "add_node", "add node", id="bench.add_node", show=False, tooltip="Talk to a node by its address"),
         Binding("y", "copy_url", "copy URL", id="bench.copy_url", show=False, tooltip="Copy the URL for programs"),
         Binding("e", "details", "details", id="bench.details", show=False, tooltip="All that is known of the row"),

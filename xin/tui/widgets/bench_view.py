@@ -284,7 +284,8 @@ class BenchView(Vertical):
         if key.startswith(NODE_PREFIX) and not self._narrow:
             heir = self.query_one(NodeList)
         self._driver = str(heir.id)
-        heir.move_to(key)
+        if not heir.move_to(key):
+            heir.move_to(next((row.key for row in heir.rows if target_of(row.key)), ""))
         if not isinstance(self.screen.focused, Input):
             heir.focus(scroll_visible=False)
 

@@ -133,7 +133,7 @@ def _words(model: LocalModel, verdict: str, view: NodeView) -> tuple[str, str]:
     if verdict == "no engine":
         return f"{G.fail} xin engines install {clean(model.model_engine)}", "$foreground-muted"
     if not model.weights:
-        return f"{G.ready} no weights: repeats what it is told", "$foreground-muted"
+        return f"{G.ready} no weights: says your words back", "$foreground-muted"
     device = roomiest(view.devices)
     free = (device.free_bytes or 0) if device is not None else 0
     if verdict == "fits":
