@@ -18,6 +18,7 @@ from xin.tui.store import NodeView
 from xin.tui.text import ago, bytes_short, clean, fit
 from xin.tui.widgets.bars import memory_bar, progress_bar
 from xin.tui.widgets.node_list import address_of
+from xin.tui.widgets.row_list import clip
 from xin.tui.widgets.spark import spark
 from xin.tui.widgets.titles import set_title
 
@@ -170,7 +171,7 @@ def _identity(line: ModelLine, instance: Instance, width: int) -> Content:
     facts += [f"loaded in {instance.load_seconds:.1f}s"] if instance.load_seconds else []
     head = Content.assemble((line.uid, "bold"), "  ", (f"{line.glyph} {line.state}", line.style), "  ")
     said = dict.fromkeys(fact for fact in facts if fact)
-    return Content.assemble(head, "  ".join(said)).truncate(width, ellipsis=True)
+    return clip(Content.assemble(head, "  ".join(said)), width)
 
 
 def _fault(line: ModelLine, instance: Instance, width: int) -> list[Content]:

@@ -22,7 +22,7 @@ from xin.tui.widgets.node_list import (
     node_style,
     used_bytes,
 )
-from xin.tui.widgets.row_list import Row, RowList
+from xin.tui.widgets.row_list import Row, RowList, clip
 
 _BAR = 12
 
@@ -122,5 +122,5 @@ def _memory(view: NodeView) -> Content:
 def _ends(left: Content, right: Content, width: int) -> Content:
     """One at either end; the left one gives way."""
     room = max(width - right.cell_length - 1, 0)
-    left = left.truncate(room, ellipsis=True)
+    left = clip(left, room)
     return Content.assemble(left, " " * max(width - left.cell_length - right.cell_length, 1), right)

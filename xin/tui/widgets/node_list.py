@@ -118,8 +118,9 @@ def _about(view: NodeView, now: float, width: int) -> str:
 
 def _figures(device: Device, *, with_power: bool) -> str:
     total = device.total_bytes / GIB
-    used = f"{used_bytes(device) / GIB:.1f}" if device.free_bytes is not None else "n/a"
-    memory = f"{used:>5}/{total:.1f}G"
+    decimals = 1 if total < 100 else 0
+    used = f"{used_bytes(device) / GIB:.{decimals}f}" if device.free_bytes is not None else "n/a"
+    memory = f"{used:>5}/{total:.{decimals}f}G"
     load = f"{device.utilization:.0f}%" if device.utilization is not None else G.none
     figures = f"{memory:<11} {load:>4}"
     if device.kind == "cpu":

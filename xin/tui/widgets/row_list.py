@@ -26,6 +26,11 @@ _ONE_LINE: RulesMap = {"text_wrap": "nowrap"}
 _BLANK = Content("")
 
 
+def clip(content: Content, width: int) -> Content:
+    """Cut to `width` cells, with an ellipsis where something is missing."""
+    return content if content.cell_length <= width else content.truncate(max(width - 1, 0)).append(G.ellipsis)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line. `key` is unique in its list; a row that is not selectable belongs to the one above it."""
@@ -203,8 +208,8 @@ class RowList(ScrollView, can_focus=True):
 
     def _strip(self, gutter: Content, content: Content, width: int, component: str) -> Strip:
         style = self.get_visual_style(component) if component else self.visual_style
-        line = Content.assemble(gutter.pad_right(GUTTER - gutter.cell_length), content).truncate(width, ellipsis=True)
-        strips = line.render_strips(width, 1, style, RenderOptions(self._style_of, _ONE_LINE))
+        line = Content.assemble(gutter.pad_right(GUTTER - gutter.cell_length), content)
+        strips = clip(line, width).render_strips(width, 1, style, RenderOptions(self._style_of, _ONE_LINE))
         strip = strips[0] if strips else Strip.blank(width, style.rich_style)
         return strip.adjust_cell_length(width, style.rich_style)
 
