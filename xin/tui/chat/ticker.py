@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-LOCAL_SECONDS = 1 / 12
+LOCAL_SECONDS = 0.1
 REMOTE_SECONDS = 0.25  # over ssh and in a browser
 
 
 class Ticker:
     """`poke` when something waits to be drawn: `flush` runs once for all that came, `seconds` or more after the last.
 
-    A flush that takes long is called less often: drawing takes no more than `share` of the time.
+    Where drawing is slow it is done less often: what it `took` is no more than `share` of the time.
     """
 
-    def __init__(self, flush: Callable[[], None], *, seconds: float = LOCAL_SECONDS, share: float = 0.3) -> None:
+    def __init__(self, flush: Callable[[], None], *, seconds: float = LOCAL_SECONDS, share: float = 0.5) -> None:
         self._flush = flush
         self._seconds = seconds
         self._share = share
@@ -38,12 +38,13 @@ class Ticker:
             self._handle.cancel()
             self._handle = None
 
+    def took(self, seconds: float) -> None:
+        """What the flush cost with all that came of it, such as painting: the next one waits accordingly."""
+        self._next_at = max(self._next_at, asyncio.get_running_loop().time() + seconds * (1 / self._share - 1))
+
     def _run(self) -> None:
         self._handle = None
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = asyncio.get_running_loop().time()
+        self._next_at = began + self._seconds
         self.flushes += 1
-        try:
-            self._flush()
-        finally:
-            self._next_at = began + max(self._seconds, (loop.time() - began) / self._share)
+        self._flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from xin.tui.widgets.titles import set_title
 if TYPE_CHECKING:
     from xin.sessions.records import SessionRecord
 
-WAITING_SECONDS = 0.25  # how often the time of a silent answer moves on
+WAITING_SECONDS = 0.5  # how often the figures of a silent answer move on
 DRAFT_SECONDS = 0.5
 COMPLETIONS = 6
 MUTED = "$foreground-muted"
@@ -74,9 +75,9 @@ class ChatCore(Place):
 
     def on_unmount(self) -> None:
         """What streams is kept as far as it came; the draft too."""
-        self.ticker.cancel()
         for pane in self.panes:
             pane.talk.stop()
+        self.ticker.cancel()
         if self._draft_timer is not None:
             self._save_draft()
 
@@ -234,8 +235,8 @@ class ChatCore(Place):
 
     def _flush(self) -> None:
         """Draw all that has come in all panes, at once. Called by the ticker alone."""
-        if not self.is_attached:
-            return
+        began = time.thread_time()
+        self.call_after_refresh(lambda: self.ticker.took(time.thread_time() - began))
         with self.app.batch_update():
             ended = [pane for pane in self.panes if pane.talk.streaming and not pane.flush()]
         if ended:
@@ -245,13 +246,15 @@ class ChatCore(Place):
 
     def _wait_on(self) -> None:
         self._waiting = None
+        self.draw_strip()
         self.ticker.poke()
 
     def store_changed(self, topics: frozenset[str]) -> None:
         if topics & {"nodes", "instances", "link"}:
             for pane in self.panes:
                 self._look_up(pane)
-                pane.draw()
+                if not pane.talk.streaming:
+                    pane.draw()
             self.draw_frame()
 
     def _look_up(self, pane: Pane) -> None:
@@ -297,8 +300,7 @@ class ChatCore(Place):
         """The title has what room the others leave."""
         turn = next_turn(self.talks) - 1
         first, last = self.pane_row.seen
-        parts = [f"turn {turn}"] if turn else []
-        parts += [word] if (word := self.settings_word()) else []
+        parts = [word for word in (f"turn {turn}" if turn else "", self.settings_word()) if word]
         if len(self.panes) > last - first + 1:
             parts.append(f"pane{'s' if last > first else ''} {first}-{last} of {len(self.panes)}")
         facts = "  ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
@@ -20,13 +21,22 @@ HIGHLIGHT_LIMIT = 200_000  # characters: colours beyond would be waited for
 def code_lines(code: str, language: str, width: int, marks: Marks, *, open: bool = False) -> list[Content]:
     """`width` cells at most, long lines folded; an `open` one has no lower edge yet."""
     inside = max(width - 2, 2)
-    side = Content.styled(f"{marks.side} ", FRAME)
     lines = [_edge(marks, language, width)]
-    for line in coloured(code, "" if open else language).split("\n", allow_blank=True):
+    if open:
+        for text in visible(code).split("\n"):
+            lines += _plain(text, inside, marks.side)
+        return lines
+    side = Content.styled(f"{marks.side} ", FRAME)
+    for line in coloured(code, language).split("\n", allow_blank=True):
         lines += [side + part for part in _folded(line, inside)]
-    if not open:
-        lines.append(Content.styled(marks.bottom + marks.rule * (width - 1), FRAME))
-    return lines
+    return [*lines, Content.styled(marks.bottom + marks.rule * (width - 1), FRAME)]
+
+
+@lru_cache(2048)
+def _plain(text: str, width: int, side: str) -> tuple[Content, ...]:
+    """Lines of a fence that is still written come by several times a second."""
+    mark = Content.styled(f"{side} ", FRAME)
+    return tuple(mark + part for part in _folded(Content(text.expandtabs(4)), width))
 
 
 def coloured(code: str, language: str) -> Content:

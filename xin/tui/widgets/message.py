@@ -154,6 +154,11 @@ class MessageRows:
         if drawn is not None and same:
             return drawn.lines
         lines = block_lines(block, shown.width, shown.marks)
+        if drawn is not None:  # what looks the same stays the same object, and is not painted anew
+            known = [
+                old if old is new or old.is_same(new) else new for old, new in zip(drawn.lines, lines, strict=False)
+            ]
+            lines = known + lines[len(known) :]
         self._drawn[block.start] = _Drawn(shown.width, block.open, block.source, lines)
         return lines
 

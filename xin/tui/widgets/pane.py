@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from xin.tui.widgets.message import Shown
 from xin.tui.widgets.titles import set_title
 from xin.tui.widgets.transcript import Transcript
 
+FIGURES_SECONDS = 0.5  # between two changes of the border, which repaint the pane
 PROMPT_KEYS = "ctrl+g retry   F2 other model   alt+l log"
 PANE_KEYS = "r retry   m other model   L log"
 _STATES = {
@@ -51,6 +53,7 @@ class Pane(Vertical):
         self.transcript = Transcript(talk.conversation, self._shown)
         self._status = Static("", classes="status", markup=False)
         self._last_status = Content("")
+        self._drawn_at = 0.0
 
     def compose(self) -> ComposeResult:
         yield self.transcript
@@ -96,11 +99,13 @@ class Pane(Vertical):
         answer = self.talk.answer
         if self.talk.drain() and answer is not None:
             self.transcript.grow(answer)
-        self.draw()
+        if not self.talk.streaming or time.monotonic() - self._drawn_at > FIGURES_SECONDS:
+            self.draw()
         return self.talk.streaming
 
     def draw(self) -> None:
         """Border and status line; cheap when nothing has changed."""
+        self._drawn_at = time.monotonic()
         width = self.outer_size.width or 40
         state, word, style = self._state()
         name = f"{self.number} {self.title}"

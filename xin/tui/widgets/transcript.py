@@ -5,6 +5,7 @@ Only the lines on the screen become strips, and only the block that grows is par
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,23 +13,24 @@ from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style as RichStyle
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.cache import LRUCache
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message as Event
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 from textual.style import Style
-from textual.visual import Visual
 
 from xin.tui.chat.conversation import Conversation, Message
 from xin.tui.widgets.message import BLANK, MessageRows, Row, Shown, Stop
 
 MOUNTED = 60  # messages that are laid out; older ones are fetched with a key
 MORE = 60
+STRIPS = 4096  # painted lines that are kept
+SCROLLBAR_SECONDS = 0.5
 GUTTER, MARGIN = 1, 1
 
 
@@ -77,11 +79,14 @@ class Transcript(ScrollView, can_focus=True):
         self._limit = MOUNTED
         self._path: list[Message] = []
         self._hidden = 0
+        self._scrollbar_at = 0.0
         self._drawers: dict[int, MessageRows] = {}
         self._items: list[_Item] = []
         self._starts: list[int] = []
         self._height = 0
-        self._strips: LRUCache[tuple[int, bool], tuple[Content, Strip]] = LRUCache(2048)
+        self._blank = RichStyle.null()
+        self._parsed: dict[str, Style] = {}
+        self._strips: dict[tuple[int, bool], tuple[Content, Strip]] = {}
 
     @property
     def allow_select(self) -> bool:
@@ -104,8 +109,18 @@ class Transcript(ScrollView, can_focus=True):
         self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        super().watch_scroll_y(old_value, new_value)
         self.following = new_value >= self.max_scroll_y
+        self._move_scrollbar()
+        if round(old_value) != round(new_value):
+            self.refresh()
+
+    def _move_scrollbar(self, *, now: bool = False) -> None:
+        """To where the text is; seldom while the end is followed: there it hardly moves, and painting it costs."""
+        at = time.monotonic()
+        if now or not self.following or at - self._scrollbar_at > SCROLLBAR_SECONDS:
+            self._scrollbar_at = at
+            self._scroll_update(self.virtual_size)
+            self.vertical_scrollbar.position = self.scroll_y
 
     def update(self) -> None:
         """The path has changed: another branch, a new message, another width."""
@@ -127,6 +142,8 @@ class Transcript(ScrollView, can_focus=True):
             return
         before = self._items[index]
         self._items[index] = self._drawn(message)
+        if message.state != "streaming":
+            self._move_scrollbar(now=True)
         same = _same_rows(before.rows, self._items[index].rows)
         self._laid_out(self._starts[index] + same)
 
@@ -148,7 +165,9 @@ class Transcript(ScrollView, can_focus=True):
         if before == height:
             self.refresh_lines(changed_from, max(height - changed_from, 1))
             return
-        self.virtual_size = Size(self.scrollable_content_region.width, height)
+        # Set as a plain reactive it would lay out the whole screen, for a height that concerns the scrollbar alone.
+        self.set_reactive(Transcript.virtual_size, Size(self.scrollable_content_region.width, height))
+        self._move_scrollbar()
         self.refresh()
         if self.following:
             self.to_end()
@@ -165,17 +184,31 @@ class Transcript(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._strips.clear()
+        self._parsed.clear()
+        self._blank = self.visual_style.rich_style
 
     # ---- drawing
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Past Textual's cache by place on the screen: while it scrolls, lines are the same at other places."""
+        filters = self.get_line_filters()
+        background = self.background_colors[1]
+        strips = []
+        for y in crop.line_range:
+            strip = self.render_line(y)
+            for filter in filters:
+                strip = strip.apply_filter(filter, background)
+            strips.append(strip.crop_extend(crop.x, crop.right, self._blank))
+        return strips
 
     def render_line(self, y: int) -> Strip:
         line = y + self.scroll_offset.y
         row, at_cursor = self._row(line)
         strip = self._strip(line, row, at_cursor)
         selection = self.text_selection
-        if selection is not None and (span := selection.get_span(line)) is not None:
-            strip = _selected(strip, span, Style.from_styles(self.screen.get_component_styles("screen--selection")))
-        return strip.apply_offsets(0, line)
+        if selection is None or (span := selection.get_span(line)) is None:
+            return strip
+        return _selected(strip, span, Style.from_styles(self.screen.get_component_styles("screen--selection")))
 
     def _row(self, line: int) -> tuple[Row, bool]:
         if line >= self._height or not self._path:
@@ -192,12 +225,28 @@ class Transcript(ScrollView, can_focus=True):
         cached = self._strips.get((line, at_cursor))
         if cached is not None and cached[0] is row.content:
             return cached[1]
-        bar = Content.styled(self.shown.marks.bar, "$accent") if at_cursor else Content(" ")
+        base, at = self.visual_style, 0
+        bar = self.shown.marks.bar if at_cursor else " "
+        parts = [(bar, base + self._style("$accent") if at_cursor else base)]
+        parts += row.content.render(base, end="", parse_style=self._style)
+        segments: list[Segment] = []
+        for text, style in parts:
+            segments.append(Segment(text, (base + style).rich_style_with_offset(at, line)))
+            at += len(text)
         width = self.scrollable_content_region.width
-        strips = Visual.to_strips(self, bar + row.content, width, 1, self.visual_style, apply_selection=False, pad=True)
-        strip = strips[0] if strips else Strip.blank(width)
+        strip = Strip(segments, row.content.cell_length + GUTTER).adjust_cell_length(width, self._blank)
+        if len(self._strips) > STRIPS:
+            self._strips.clear()
         self._strips[(line, at_cursor)] = (row.content, strip)
         return strip
+
+    def _style(self, style: str | Style) -> Style:
+        if isinstance(style, Style):
+            return style
+        known = self._parsed.get(style)
+        if known is None:
+            known = self._parsed[style] = self._get_style(style)
+        return known
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         lines = [" " * GUTTER + self._row(line)[0].content.plain for line in range(self._height)]
