@@ -33,8 +33,7 @@ check: $(STAMPS)/dev ## lint, format, types, import direction
 setup: $(STAMPS)/dev $(STAMPS)/llama.cpp $(STAMPS)/demo-model $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/faster-whisper ## every engine and the demo model
 
 snap: $(STAMPS)/dev ## write the TUI's snapshots anew
-	@if [ -d tests/tui ]; then $(BIN)/python -m pytest -q tests/tui --snapshot-update; \
-	else echo "no snapshots yet: they come with the TUI"; fi
+	@XIN_SNAPSHOTS=update $(BIN)/python -m pytest -q tests/tui/test_tui_snapshots.py
 
 bench: $(STAMPS)/bench $(STAMPS)/demo-model ## the figures of the README
 	@$(BIN)/python benchmarks/serving.py

@@ -35,6 +35,7 @@ class Recorder:
 
     def __init__(self, window: Tmux) -> None:
         self.shots: list[Shot] = []
+        self._last = ""
         self._window = window
         self._at = time.monotonic()
 
@@ -43,8 +44,9 @@ class Recorder:
         if self.shots:
             self.shots[-1].seconds += now - self._at
         self._at = now
-        if not self.shots or self.shots[-1].ansi != ansi:
-            self.shots.append(Shot(ansi, 0.0))
+        if ansi != self._last:
+            self._last = ansi
+            self.shots.append(Shot.of_ansi(ansi, 0.0))
 
     def watch(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -116,7 +118,7 @@ def _film(window: Tmux) -> None:
 
 def _stills(window: Tmux) -> None:
     window.wait("ready", "live")
-    _write("bench.svg", still(Shot(window.ansi()), SIZE, "xin tui"))
+    _write("bench.svg", still(Shot.of_ansi(window.ansi()), SIZE, "xin tui"))
 
 
 def _write(name: str, svg: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import NamedTuple
 
 from rich.ansi import AnsiDecoder
 from rich.cells import cell_len
@@ -21,16 +23,31 @@ MARGIN = 10.0
 BAR = 30.0
 FONTS = "'Fira Code','JetBrains Mono','DejaVu Sans Mono',Menlo,Consolas,monospace"
 _FOREGROUND, _BACKGROUND = ColorTriplet(224, 224, 224), ColorTriplet(18, 18, 18)
-_WORDS = re.compile(r"[!-~]+(?: [!-~]+)*|[^ -~]+")  # fonts agree on the width of ASCII; the rest stands by itself
-Run = tuple[str, Style]
+_WORDS = re.compile(r"[^ ]+(?: [^ ]+)*")
+_CONSOLE = Console(width=1000)
 
 
 @dataclass(slots=True)
 class Shot:
-    """One screen as `tmux capture-pane -e` gives it, and the seconds for which it is shown."""
+    """One screen, a Text each row, and the seconds for which it is shown."""
 
-    ansi: str
+    rows: list[Text]
     seconds: float = 1.0
+
+    @classmethod
+    def of_ansi(cls, ansi: str, seconds: float = 1.0) -> Shot:
+        """From what `tmux capture-pane -e` gives."""
+        return cls(list(AnsiDecoder().decode(ansi)), seconds)
+
+
+class _Cell(NamedTuple):
+    """Two screens that look the same have the same cells, however their text was put together."""
+
+    text: str
+    width: int
+    foreground: str
+    background: str
+    rules: str
 
 
 def still(shot: Shot, size: tuple[int, int], title: str) -> str:
@@ -79,14 +96,12 @@ class _Drawing:
     size: tuple[int, int]
     _known: dict[str, str] = field(default_factory=dict)
     _classes: dict[str, str] = field(default_factory=dict)
-    _console: Console = field(default_factory=lambda: Console(width=1000))
 
     def frame(self, number: int, shot: Shot) -> str:
         columns, rows = self.size
-        lines = list(AnsiDecoder().decode(shot.ansi))[:rows]
         uses = []
-        for index, line in enumerate(lines):
-            drawn = self._row(line)
+        for index, line in enumerate(shot.rows[:rows]):
+            drawn = self._row(list(_cells(line, columns)))
             if drawn:
                 name = self._known.setdefault(drawn, f"r{len(self._known)}")
                 uses.append(f'<use href="#{name}" y="{index * CELL_HEIGHT:g}"/>')
@@ -94,42 +109,68 @@ class _Drawing:
         return f'<g transform="translate({shift:g})">{"".join(uses)}</g>'
 
     def rows(self) -> str:
-        return "".join(f'<g id="{name}">{drawn}</g>' for drawn, name in self._known.items())
+        return "\n".join(f'<g id="{name}">{drawn}</g>' for drawn, name in self._known.items())
 
     def css(self) -> str:
         return "".join(f".{name}{{{rule}}}" for rule, name in self._classes.items())
 
-    def _row(self, line: Text) -> str:
-        back, front, column = [], [], 0
-        for text, style in self._runs(line):
-            cells = cell_len(text)
-            foreground, background = _colors(style)
-            x, width = column * CELL_WIDTH, cells * CELL_WIDTH
-            if background != _BACKGROUND:
-                rule = self._class(f"fill:{background.hex}")
-                back.append(f'<rect class="{rule}" x="{x:g}" width="{width + 0.3:g}" height="{CELL_HEIGHT:g}"/>')
-            for word in _WORDS.finditer(text):
-                start, length = column + cell_len(text[: word.start()]), cell_len(word[0])
-                place = f'x="{start * CELL_WIDTH:g}" y="13.5" textLength="{length * CELL_WIDTH:g}"'
-                rule = self._class(_text_rule(style, foreground))
-                front.append(f'<text class="{rule}" {place}>{html.escape(word[0])}</text>')
-            column += cells
-        return "".join(back + front)
+    def _row(self, cells: list[_Cell]) -> str:
+        return "".join([*self._backgrounds(cells), *self._texts(cells)])
 
-    def _runs(self, line: Text) -> list[Run]:
-        """Neighbours of one style together; cells beyond the last column are left out."""
-        line.truncate(self.size[0])
-        runs: list[Run] = []
-        for segment in line.render(self._console, end=""):
-            style = segment.style or Style.null()
-            if runs and runs[-1][1] == style:
-                runs[-1] = (runs[-1][0] + segment.text, style)
-            else:
-                runs.append((segment.text, style))
-        return runs
+    def _backgrounds(self, cells: list[_Cell]) -> Iterator[str]:
+        column = 0
+        for background, run in groupby(cells, lambda cell: cell.background):
+            width = sum(cell.width for cell in run)
+            if background != _BACKGROUND.hex:
+                place = f'x="{column * CELL_WIDTH:g}" width="{width * CELL_WIDTH + 0.3:g}" height="{CELL_HEIGHT:g}"'
+                yield f'<rect class="{self._class(f"fill:{background}")}" {place}/>'
+            column += width
+
+    def _texts(self, cells: list[_Cell]) -> Iterator[str]:
+        """ASCII words of one look together, since fonts agree on their width; the rest by itself."""
+        column = 0
+        for (color, rules, _), run in groupby(_joined(cells), lambda cell: (*cell[2:5:2], cell.text.isascii())):
+            members = list(run)
+            text = "".join(cell.text for cell in members)
+            for word in _WORDS.finditer(text):
+                start = column + sum(cell.width for cell in members[: word.start()])
+                length = sum(cell.width for cell in members[word.start() : word.end()])
+                place = f'x="{start * CELL_WIDTH:g}" y="13.5" textLength="{length * CELL_WIDTH:g}"'
+                rule = self._class(";".join(filter(None, (f"fill:{color}", rules))))
+                yield f'<text class="{rule}" {place}>{html.escape(word[0])}</text>'
+            column += sum(cell.width for cell in members)
 
     def _class(self, rule: str) -> str:
         return self._classes.setdefault(rule, f"c{len(self._classes)}")
+
+
+def _joined(cells: list[_Cell]) -> Iterator[_Cell]:
+    """Spaces look like the word before them, so that words of one look stay one text."""
+    last: _Cell | None = None
+    for cell in cells:
+        if cell.text == " " and last is not None and "decoration" not in last.rules:
+            yield cell._replace(foreground=last.foreground, rules=last.rules)
+        else:
+            yield cell
+            last = cell
+
+
+def _cells(line: Text, columns: int) -> Iterator[_Cell]:
+    """Up to the last column; a space has no foreground."""
+    column = 0
+    for segment in line.render(_CONSOLE, end=""):
+        style = segment.style or Style.null()
+        foreground, background = _colors(style)
+        for character in segment.text:
+            width = cell_len(character)
+            if column + width > columns:
+                return
+            if width == 0:
+                continue
+            column += width
+            blank = character == " "
+            front, rules = ("", "") if blank else (foreground.hex, _rules(style))
+            yield _Cell(character, width, front, background.hex, rules)
 
 
 def _colors(style: Style) -> tuple[ColorTriplet, ColorTriplet]:
@@ -146,13 +187,9 @@ def _triplet(color: Color | None, default: ColorTriplet) -> ColorTriplet:
     return default if color is None or color.is_default else color.get_truecolor(DIMMED_MONOKAI)
 
 
-def _text_rule(style: Style, color: ColorTriplet) -> str:
-    rules = [f"fill:{color.hex}"]
-    if style.bold:
-        rules.append("font-weight:bold")
-    if style.italic:
-        rules.append("font-style:italic")
+def _rules(style: Style) -> str:
     lines = [name for name, on in (("underline", style.underline), ("line-through", style.strike)) if on]
-    if lines:
-        rules.append(f"text-decoration:{' '.join(lines)}")
+    rules = ["font-weight:bold"] if style.bold else []
+    rules += ["font-style:italic"] if style.italic else []
+    rules += [f"text-decoration:{' '.join(lines)}"] if lines else []
     return ";".join(rules)
