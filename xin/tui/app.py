@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["information", "warning", "error"]
 SAME_TOAST_SECONDS = 5.0
+WARM_SECONDS = 1.0
 _PLACES = {
     "bench": ("xin.tui.screens.bench", "BenchScreen"),
     "chat": ("xin.tui.screens.chat", "ChatScreen"),
@@ -66,7 +67,9 @@ class Workbench(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", "keys", id="help", priority=True, show=False, tooltip="What the keys do here"),
         Binding("question_mark", "help", "keys", id="help.letter", tooltip="What the keys do here"),
-        Binding("ctrl+p", "command_palette", "all", id="palette", priority=True, show=False, tooltip="Every action"),
+        Binding(
+            "ctrl+p", "command_palette", "palette", id="palette", priority=True, show=False, tooltip="Every action"
+        ),
         Binding("colon", "command_palette", "palette", id="palette.letter", show=False, tooltip="Every action"),
         *(
             Binding(str(number), f"place('{name}')", name, id=f"place.{number}", show=False, tooltip=f"Go to {name}")
@@ -259,6 +262,11 @@ class Workbench(App[None]):
 
         return commands(self, screen)
 
+    def get_key_display(self, binding: Binding) -> str:
+        """F2, not f2."""
+        shown = super().get_key_display(binding)
+        return shown.upper() if len(shown) > 1 and shown[0] == "f" and shown[1:].isdecimal() else shown
+
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
         for binding in clashed_bindings:
             self._looks.tell(f"keymap: {binding.key} is wanted twice; {binding.id or binding.action} has lost it")
@@ -309,6 +317,9 @@ class Workbench(App[None]):
         self._guard_size(self.size)
         for key in front.typed:
             self.simulate_key(key)
+        await asyncio.sleep(WARM_SECONDS)
+        for module, _ in _PLACES.values():
+            await asyncio.to_thread(import_module, module)  # so that a place is there at once when it is wanted
 
     def connect(self, endpoint: str) -> None:
         """Talk to the node there instead."""

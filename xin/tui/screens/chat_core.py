@@ -110,6 +110,10 @@ class ChatCore(Place):
             self.prompt.put(prompt)
         self.prompt.focus()
 
+    def leaving(self) -> list[str]:
+        count = sum(talk.streaming for talk in self.talks)
+        return [f"{count} answer{'s' * (count > 1)} on the way"] if count else []
+
     def add_pane(self, target: Target, *, system: str = "", settings: dict[str, Any] | None = None) -> Pane:
         index = max((talk.index for talk in self.talks), default=-1) + 1
         talk = Talk(target.uid, target.node_id, system, dict(settings or {}), index=index)
