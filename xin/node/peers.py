@@ -16,12 +16,12 @@ from xin import __version__
 from xin.config import LAN_PORT, NodeConfig
 from xin.discovery import Advertiser, FoundNode, Mdns, NodeBrowser
 from xin.errors import UsageError, XinError
+from xin.local_nodes import LocalNode
 from xin.node import local_registry
 from xin.node.events import EventHub
 from xin.node.follower import Follower
 from xin.node.guard import is_loopback
 from xin.node.identity import Identity
-from xin.node.runtime_file import RuntimeFile
 from xin.protocol.node import Event, Peer
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Peers:
                 self._drop_long_gone()
             await asyncio.sleep(WATCH_SECONDS)
 
-    def _reconcile(self, entries: list[RuntimeFile]) -> None:
+    def _reconcile(self, entries: list[LocalNode]) -> None:
         """Follow each node that was named or stands in the registry, by the nonce that stands there, and no others."""
         wanted: dict[str, str | None] = dict.fromkeys(self._static)
         for entry in entries:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from xin import paths
-from xin.local_nodes import LocalNode as RuntimeFile
+from xin.local_nodes import LocalNode
 from xin.node.identity import Identity
 
 log = logging.getLogger("xin.node")
@@ -27,10 +27,10 @@ def write(identity: Identity) -> None:
         log.warning("cannot write %s: %s", path_of(identity.port), exc.strerror)
 
 
-def read(file: Path) -> RuntimeFile | None:
+def read(file: Path) -> LocalNode | None:
     """None when the file is gone or not one of ours."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=RuntimeFile)
+        return msgspec.json.decode(file.read_bytes(), type=LocalNode)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -45,7 +45,7 @@ def remove(identity: Identity) -> None:
 
 def _write(identity: Identity) -> None:
     paths.private(paths.runtime_dir())
-    content = RuntimeFile(
+    content = LocalNode(
         identity.id, identity.pid, identity.port, identity.endpoint, identity.nonce, identity.started_at
     )
     file = path_of(identity.port)

@@ -178,7 +178,7 @@ class Store:
         view.relation, view.status, view.seen_at = relation, "alive", time.time()
         for measured in (view.workers, view.rates, view.ttfts):
             for uid in set(measured) - set(view.instances):
-                measured.pop(uid, None)  # type: ignore[attr-defined]
+                measured.pop(uid, None)
         if relation == "self":
             self.set_home(view.id)
         self._order()
@@ -195,7 +195,7 @@ class Store:
                 self._put_instance(view, event.instance)
             case "instance_removed" if event.model_uid is not None:
                 for kept in (view.instances, view.workers, view.rates, view.ttfts):
-                    kept.pop(event.model_uid, None)  # type: ignore[attr-defined]
+                    kept.pop(event.model_uid, None)
                 self.changed("instances")
             case "samples":
                 self._put_samples(view, event)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from textual.color import Color, ColorParseError
 from textual.theme import Theme
@@ -94,7 +94,7 @@ def _faults(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif not isinstance(value, _KINDS[key][0]):
             yield key, f"it must be {_KINDS[key][1]}"
         elif key == "variables":
-            yield from _variable_faults(value)
+            yield from _variable_faults(cast(dict[str, Any], value))
     if "primary" not in given:
         yield "primary", "it must be there"
 
