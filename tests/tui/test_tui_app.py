@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from live_node import LiveNode
+from rich.cells import cell_len
 from textual.widgets import Input, Static
 from waiting import until
 
@@ -19,6 +20,7 @@ from xin.tui.dialogs.too_small import TooSmall
 from xin.tui.screens.place import Place
 from xin.tui.settings import Remembered, TuiSettings
 from xin.tui.widgets.header import Header
+from xin.tui.widgets.key_line import KeyLine
 
 SIZES = [(80, 24), (120, 36), (160, 45)]
 
@@ -113,6 +115,19 @@ async def test_a_place_hears_news_when_it_can_be_seen_and_the_rest_when_it_is_sh
         app.screen.set_focus(None)
         await pilot.press("2")
         await until(lambda: Listening.heard[2:] == [{"jobs", "samples"}])
+
+
+@pytest.mark.parametrize("size", [(60, 16), *SIZES])
+@pytest.mark.parametrize("place", ["bench", "chat", "jobs", "logs"])
+async def test_the_keys_at_the_foot_fit_and_can_be_clicked(size, place):
+    app = workbench(settings=TuiSettings(start=place))
+    async with app.run_test(size=size) as pilot:
+        line = app.screen.query_one(KeyLine)
+        await until(lambda: " keys  ^p" in line.text)
+        assert cell_len(line.text) <= size[0]
+        assert line.region.y == size[1] - 1
+        await pilot.click(KeyLine, offset=(line.text.index(" keys"), 0))
+        await until(lambda: isinstance(app.screen, Help))
 
 
 async def test_help_tells_the_keys_where_the_focus_is_and_closes_by_its_key():

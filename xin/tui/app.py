@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -26,6 +26,7 @@ from xin.tui.store import Store, Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from textual.filter import LineFilter
 
     from xin.client import AsyncClient
     from xin.sessions.store import SessionStore
@@ -263,9 +264,21 @@ class Workbench(App[None]):
         return commands(self, screen)
 
     def get_key_display(self, binding: Binding) -> str:
-        """F2, not f2."""
+        """F2, not f2; with ASCII alone enter, not its sign."""
         shown = super().get_key_display(binding)
+        if glyphs.is_ascii() and not shown.isascii():
+            from xin.tui.ascii_filter import KEY_NAMES
+
+            for sign, name in KEY_NAMES.items():
+                shown = shown.replace(sign, name)
         return shown.upper() if len(shown) > 1 and shown[0] == "f" and shown[1:].isdecimal() else shown
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        if not glyphs.is_ascii():
+            return super().get_line_filters()
+        from xin.tui.ascii_filter import AsciiFilter
+
+        return [*super().get_line_filters(), AsciiFilter()]
 
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
         for binding in clashed_bindings:

@@ -9,10 +9,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from xin.tui.store import TOPICS
 from xin.tui.widgets.header import Header
+from xin.tui.widgets.key_line import KeyLine
 
 if TYPE_CHECKING:
     from xin.tui.app import Workbench
@@ -56,7 +57,7 @@ class Place(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Header(self.workbench.store, self.PLACE)
         yield from self.body()
-        yield Footer(compact=True)
+        yield KeyLine()
 
     def action_zoom(self) -> None:
         if self.maximized is not None:
