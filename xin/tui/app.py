@@ -204,6 +204,9 @@ class Workbench(App[None]):
 
     def open_launch(self, model_name: str = "") -> None:
         """The launch dialog, over whatever is shown."""
+        if self.readonly:
+            self.say("this workbench is read-only", severity="warning")
+            return
         module = import_module("xin.tui.dialogs.launch")
         self.push_screen(module.LaunchDialog(model_name))
 

@@ -60,7 +60,7 @@ class Dialog(ModalScreen[T]):
 
     def __init__(self, title: str = "", *, command: str = "", keys: str = "esc close") -> None:
         super().__init__()
-        self._title = clean(title)
+        self.title = clean(title)
         self._keys = keys
         self.set_reactive(Dialog.command, command)
 
@@ -78,7 +78,7 @@ class Dialog(ModalScreen[T]):
             line = Static(self._command_line(), id="dialog-command", markup=False)
             line.display = bool(self.command)
             yield line
-        frame.border_title = Content(self._title) if self._title else None
+        frame.border_title = Content(self.title) if self.title else None
         frame.border_subtitle = Content(self._keys)
 
     def watch_command(self) -> None:

@@ -73,5 +73,5 @@ def _keys(group: str, members: Sequence[Act]) -> Content:
 
 
 def _title(screen: Screen[Any]) -> str:
-    name = getattr(screen, "PLACE", "") or screen.BINDING_GROUP_TITLE or type(screen).__name__
-    return f"Keys in {name.title()}"
+    place = getattr(screen, "PLACE", "")
+    return f"Keys in {place.title()}" if place else f"Keys: {screen.title or 'here'}"
