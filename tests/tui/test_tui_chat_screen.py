@@ -276,6 +276,31 @@ async def test_drafts_sessions_and_history_survive_the_end(node: LiveNode):
         assert [one.turns for one in store.sessions()] == [2]
 
 
+async def test_what_is_typed_fast_is_sent_in_order_and_whole(node: LiveNode):
+    async with chatting(node.url, "quick") as chat:
+        app, screen, _ = chat
+        for key in [*"first line", "ctrl+j", *"second", "enter", *"rest"]:
+            app.post_message(events.Key("space" if key == " " else key, key if len(key) == 1 else None))
+        await until(lambda: screen.prompt.text == "rest")
+        await until(lambda: texts(screen)[:1] == ["first line\nsecond"])
+
+
+async def test_the_editor_gets_the_prompt_and_gives_it_back(node: LiveNode, monkeypatch: pytest.MonkeyPatch):
+    async with chatting(node.url, "quick") as chat:
+        app, screen, pilot = chat
+        monkeypatch.setattr(app._driver.__class__, "can_suspend", True)
+        monkeypatch.setenv("EDITOR", "sed -i s/a/b/")
+        screen.prompt.put("aha")
+        await pilot.press("f4")
+        await until(lambda: screen.prompt.text == "bha")
+        said: list[str] = []
+        app.say = lambda text, **_: said.append(text)  # type: ignore[method-assign]
+        monkeypatch.setenv("EDITOR", "/nonexistent/editor")
+        await pilot.press("f4")
+        await until(lambda: said and "cannot be run" in said[0])
+        assert screen.prompt.text == "bha"
+
+
 async def test_panes_too_narrow_for_the_screen_are_pages(node: LiveNode):
     async with chatting(node.url, "quick", "other", "slow", size=(80, 24)) as chat:
         app, screen, pilot = chat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 LOCAL_SECONDS = 0.1
@@ -48,3 +49,9 @@ class Ticker:
         self._next_at = began + self._seconds
         self.flushes += 1
         self._flush()
+
+
+def seconds_here() -> float:
+    """What suits the terminal: over ssh and in a browser every picture travels."""
+    remote = "SSH_CONNECTION" in os.environ or os.environ.get("TEXTUAL_DRIVER", "").endswith("WebDriver")
+    return REMOTE_SECONDS if remote else LOCAL_SECONDS

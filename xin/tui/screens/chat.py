@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
 
-from xin.errors import XinError
 from xin.sessions.records import PaneRecord
 from xin.tui.chat import clipboard, external, slash
 from xin.tui.chat.blocks import Document, codes
@@ -18,7 +16,6 @@ from xin.tui.chat.session_log import panes_of
 from xin.tui.screens.chat_commands import ChatCommands
 from xin.tui.screens.chat_compare import ChatCompare
 from xin.tui.store import Target
-from xin.tui.text import clean
 from xin.tui.widgets.message import Stop
 from xin.tui.widgets.pane import Pane
 from xin.tui.widgets.transcript import Transcript
@@ -266,7 +263,7 @@ class ChatScreen(ChatCompare):
 
     @work(exclusive=True, group="copy")
     async def copy(self, text: str) -> None:
-        self.workbench.say(await clipboard.copy(self.app, text))
+        self.workbench.say(await clipboard.copy(self.app, text), timeout=2)
 
     def action_edit(self) -> None:
         """Put the question into the prompt; sending it branches."""
@@ -281,20 +278,20 @@ class ChatScreen(ChatCompare):
             self._to_prompt()
             self.draw_frame()
 
-    def action_page(self) -> None:
+    @work(exclusive=True, group="external")
+    async def action_page(self) -> None:
         message = self._at[0] if self._at is not None else self._last_answer()
         if message is not None:
-            self._hand_over(lambda: external.page(self.app, message.text))
+            with self.telling():
+                await external.page(self.app, message.text)
+            self.app.refresh(repaint=True, layout=True)
 
-    def action_editor(self) -> None:
-        self._hand_over(lambda: self.prompt.put(external.edit(self.app, self.prompt.value)))
-
-    def _hand_over(self, run: Callable[[], None]) -> None:
-        try:
-            run()
-        except XinError as exc:
-            self.workbench.say(clean(f"{exc.message}: {exc.hint}"), severity="warning")
+    @work(exclusive=True, group="external")
+    async def action_editor(self) -> None:
+        with self.telling():
+            self.prompt.put(await external.edit(self.app, self.prompt.value))
         self.app.refresh(repaint=True, layout=True)
+        self.prompt.focus()
 
     @property
     def _at(self) -> tuple[Message, Stop] | None:

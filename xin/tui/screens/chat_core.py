@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from xin.tui.chat.refusal import Refusal
 from xin.tui.chat.session_log import SessionLog, message_of
 from xin.tui.chat.stream import ChatClient
 from xin.tui.chat.talk import Talk
-from xin.tui.chat.ticker import LOCAL_SECONDS, REMOTE_SECONDS, Ticker
+from xin.tui.chat.ticker import Ticker, seconds_here
 from xin.tui.glyphs import G
 from xin.tui.screens.place import Place
 from xin.tui.store import Target
@@ -57,7 +56,8 @@ class ChatCore(Place):
         self.images: list[str] = []  # attached to the next question, as data URLs
         self.completions: list[slash.Completion] = []
         self.editing: int | None = None  # the turn that is asked anew
-        self.ticker = Ticker(self._flush, seconds=_flush_seconds())
+        self.ticker = Ticker(self._flush, seconds=seconds_here())
+        self._beginning = asyncio.Lock()
         self._session: SessionLog | None = None
         self._waiting: Timer | None = None
         self._draft_timer: Timer | None = None
@@ -189,33 +189,34 @@ class ChatCore(Place):
 
     @on(Prompt.Sent)
     def _on_sent(self, event: Prompt.Sent) -> None:
-        if not event.text.strip():
-            return
         try:
             command = slash.parse(event.text)
         except UsageError as exc:
-            self.workbench.say(f"{exc.message}\n{exc.hint or ''}".strip(), severity="warning")
+            self._refuse(f"{exc.message}\n{exc.hint or ''}".strip())
             return
         if command is not None:
             self.prompt.prompts.add(event.text)
-            self.prompt.clear_all()
             self.run_command(command)
         elif not self.panes:
-            self.workbench.say("no model to ask: ctrl+n adds a pane", severity="warning")
+            self._refuse("no model to ask: ctrl+n adds a pane")
         else:
             self.send(slash.question(event.text), typed=event.text)
 
-    @work(exclusive=True, group="send")
+    def _refuse(self, why: str) -> None:
+        self.prompt.take_back()
+        self.workbench.say(why, severity="warning")
+
+    @work(group="send")
     async def send(self, text: str, *, typed: str = "", fields: dict[str, Any] | None = None) -> None:
         """Ask the panes aimed at, as one turn; while a question is edited, ask it anew there."""
         panes, turn, images = self.aimed(), self.editing, list(self.images)
         try:
-            await self.session.begin(text, self.talks)
+            async with self._beginning:
+                await self.session.begin(text, self.talks)
         except XinError as exc:
-            self.workbench.say(clean(f"this session is not kept: {exc.message}"), severity="error")
+            self._refuse(f"this session is not kept: {exc.message}")
             return
         self.prompt.prompts.add(typed or text)
-        self.prompt.clear_all()
         self.editing = None
         self.images.clear()
         fresh = next_turn(self.talks)
@@ -306,7 +307,8 @@ class ChatCore(Place):
         first, last = self.pane_row.seen
         parts = [word for word in (f"turn {turn}" if turn else "", self.settings_word()) if word]
         if len(self.panes) > last - first + 1:
-            parts.append(f"pane{'s' if last > first else ''} {first}-{last} of {len(self.panes)}")
+            seen = f"panes {first}-{last}" if last > first else f"pane {first}"
+            parts.append(f"{seen} of {len(self.panes)}")
         facts = "  ".join(parts)
         room = self.size.width - cell_len(facts) - (48 if self.size.width < 100 else 66)
         title = self._session.title if self._session is not None else ""
@@ -397,8 +399,3 @@ class ChatCore(Place):
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw_frame)
-
-
-def _flush_seconds() -> float:
-    remote = "SSH_CONNECTION" in os.environ or os.environ.get("TEXTUAL_DRIVER", "").endswith("WebDriver")
-    return REMOTE_SECONDS if remote else LOCAL_SECONDS

@@ -173,6 +173,8 @@ class Pane(Vertical):
 
 def figures_line(figures: Figures, context_length: int, *, narrow: bool) -> str:
     """`84ms · 61 t/s · 128 tok · ctx 2%`; live figures differ in signs, not only in colour."""
+    if figures.tokens == 0 and not figures.live and figures.ttft_ms is None:
+        return f"ctx {context_length:,}" if context_length else ""
     about = "" if figures.exact else "~" if is_ascii() else "≈"
     ttft = seconds_short(figures.ttft_ms) if figures.ttft_ms is not None else G.none
     if figures.live and figures.ttft_ms is None:

@@ -16,38 +16,21 @@ from xin.tui.chat.history import History
 HEIGHTS = (1, 8)
 
 
+def _own(key: str, action: str, tooltip: str) -> Binding:
+    return Binding(key, action, action, id=f"chat.{action}", show=False, tooltip=tooltip)
+
+
+OWN = frozenset({"send", "newline", "history", "unfold"})
+
+
 class Prompt(TextArea):
     """`value` is the text with its chips unfolded."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "send", id="chat.send", priority=True, show=False, tooltip="Send the prompt"),
-        Binding(
-            "ctrl+j,shift+enter,alt+enter",
-            "newline",
-            "newline",
-            id="chat.newline",
-            priority=True,
-            show=False,
-            tooltip="A new line in the prompt",
-        ),
-        Binding(
-            "ctrl+r",
-            "search_history",
-            "history",
-            id="chat.history",
-            priority=True,
-            show=False,
-            tooltip="Older prompts with these words in them; again for one older still",
-        ),
-        Binding(
-            "alt+e",
-            "unfold",
-            "open paste",
-            id="chat.unfold",
-            priority=True,
-            show=False,
-            tooltip="Put the text of pasted chips into the prompt",
-        ),
+        _own("enter", "send", "Send the prompt"),
+        _own("ctrl+j,shift+enter,alt+enter", "newline", "A new line in the prompt"),
+        _own("ctrl+r", "history", "Older prompts with these words in them; again for one older still"),
+        _own("alt+e", "unfold", "Put the text of pasted chips into the prompt"),
     ]
 
     @dataclass
@@ -66,6 +49,8 @@ class Prompt(TextArea):
         self.prompts = history or History()
         self.chips = Chips()
         self.tallest = HEIGHTS[1]
+        self._keys: dict[str, str] | None = None
+        self._sent = ("", self.chips)
 
     @property
     def value(self) -> str:
@@ -81,9 +66,19 @@ class Prompt(TextArea):
         self.chips = Chips()
         self.put("")
 
+    def take_back(self) -> None:
+        """What was sent last could not be: it stands in the prompt again, unless something else does by now."""
+        if not self.text:
+            text, self.chips = self._sent
+            self.put(text)
+
     def action_send(self) -> None:
+        """It is empty at once: what is typed from now on belongs to the next question."""
         self.prompts.leave()
-        self.post_message(self.Sent(self, self.value))
+        if self.text.strip():
+            value, self._sent = self.value, (self.text, self.chips)
+            self.clear_all()
+            self.post_message(self.Sent(self, value))
 
     def action_newline(self) -> None:
         self.insert("\n")
@@ -92,7 +87,7 @@ class Prompt(TextArea):
         if self.chips.in_text(self.text):
             self.put(self.value)
 
-    def action_search_history(self) -> None:
+    def action_history(self) -> None:
         if self.prompts.query is None:
             self.prompts.search(self.text)
         found = self.prompts.older(self.text)
@@ -141,11 +136,23 @@ class Prompt(TextArea):
         self.insert(chip)
 
     async def _on_key(self, event: events.Key) -> None:
-        if event.key.startswith("alt+"):
+        """Its keys are taken here, in the order of typing: priority bindings overtake letters that are on their way."""
+        if self._keys is None:
+            active = self.screen.active_bindings.items()
+            self._keys = {key: one.binding.action for key, one in active if one.node is self}
+        action = self._keys.get(event.key)
+        if action in OWN:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(action)
+        elif event.key.startswith("alt+"):
             event.prevent_default()  # a key that means nothing here is not a letter either
 
     def on_text_area_changed(self) -> None:
         self._fit()
+
+    def on_focus(self) -> None:
+        self._keys = None  # the keymap may have changed
 
     def on_resize(self) -> None:
         self._fit()
