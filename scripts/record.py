@@ -23,7 +23,7 @@ from xin.client import Client
 
 XIN = [sys.executable, "-m", "xin"]
 OUT = Path(__file__).parents[1] / "docs" / "images"
-SIZE = (110, 32)
+SIZE = (120, 34)
 MODEL = "smollm2"
 QUANTIZATIONS = ("Q8_0", "Q2_K")
 LOOK_SECONDS = 0.1
@@ -102,23 +102,60 @@ def _launch(endpoint: str) -> None:
 
 
 def _film(window: Tmux) -> None:
+    """Mark two models, ask both, compare word by word, look at the jobs, and go back."""
     recorder = Recorder(window)
-    window.wait("ready", "live")
+    window.wait("Models 2", "live")
     recorder.watch(2.0)
-    recorder.press("1", "Tab")
-    recorder.press("space", "space", "b")
+    recorder.press("Space", "Space", pause=0.8)
+    recorder.press("b", pause=1.2)
     recorder.type(QUESTION)
     recorder.press("Enter")
-    recorder.until(lambda text: text.count("✓ stop") >= 2)
-    recorder.watch(2.0)
+    recorder.until(lambda text: text.count("✓ done") >= 2, 90)
+    recorder.watch(2.5)
+    recorder.press("M-d", pause=3.0)
+    recorder.press("Escape", pause=0.8)
+    recorder.press("C-PgDn", pause=2.5)
     recorder.press("C-PgDn", pause=2.0)
+    recorder.press("C-PgDn", pause=0.5)
     recorder.shots[-1].seconds += END_SECONDS
     _write("workbench.svg", film(recorder.shots, SIZE, "xin tui"))
 
 
 def _stills(window: Tmux) -> None:
-    window.wait("ready", "live")
-    _write("bench.svg", still(Shot.of_ansi(window.ansi()), SIZE, "xin tui"))
+    """What docs/tui.md shows; the chat is asked first, so that the Bench has figures."""
+    window.wait("Models 2", "live")
+    window.press("Space", "Space", "b")
+    window.wait("ALL")
+    window.type("Write a haiku about the sea, and explain it in one sentence.")
+    time.sleep(0.5)
+    window.press("Enter")
+    _until_done(window)
+    _shoot(window, "chat")
+    window.press("C-PgUp")
+    _shoot(window, "bench")
+    window.press("l")
+    window.wait("QUANT")
+    window.press("Enter")
+    _shoot(window, "launch")
+    window.press("Escape")
+    time.sleep(0.5)
+    window.press("Escape")
+    window.wait("Nodes 1")
+    time.sleep(0.5)
+    window.press("3")
+    window.wait("KIND")
+    _shoot(window, "jobs")
+
+
+def _until_done(window: Tmux) -> None:
+    deadline = time.monotonic() + 90
+    while window.text().count("✓ done") < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _shoot(window: Tmux, name: str) -> None:
+    time.sleep(1.5)
+    _write(f"{name}.svg", still(Shot.of_ansi(window.ansi()), SIZE, "xin tui"))
 
 
 def _write(name: str, svg: str) -> None:

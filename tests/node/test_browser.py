@@ -182,3 +182,5 @@ async def test_an_unknown_download_is_not_found(xin_home: Path) -> None:
     async with served() as client:
         assert (await client.get("/download/nothing")).status == 404
         assert (await client.get("/ui/ws?width=wide")).status == 400
+        assert (await client.get("/?fontsize=big")).status == 400
+        assert 'data-font-size="14"' in await (await client.get("/?fontsize=14")).text()

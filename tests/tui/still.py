@@ -33,6 +33,11 @@ FROM   employees;
 OTHER = "Window functions calculate across related rows. 窗口函数 keep each row, unlike `GROUP BY`."
 QUESTION = "Explain SQL window functions in two sentences, then one example."
 
+ROOMS = {
+    "a": ("atlas", {"cuda:0": 4.1, "cuda:1": 21.1, "cpu": 97.0}),
+    "b": ("hera", {"cuda:0": 41.6, "cpu": 212.0}),
+}
+
 
 class StillClient:
     """What the workbench asks a node for besides its events."""
@@ -51,7 +56,19 @@ class StillClient:
         ]
 
     async def plan(self, model_name: str, options: dict[str, Any] | None = None) -> Plan:
-        return Plan(model_name=model_name, rows=[row("Q8_0", 8.7), row("Q4_K_M", 5.0)])
+        return Plan(model_name=model_name, rows=[self._row("Q8_0", 8.7), self._row("Q4_K_M", 5.0)])
+
+    def _row(self, quantization: str, gigabytes: float) -> PlanRow:
+        name, rooms = ROOMS[self._node_id[0]]
+        return PlanRow(
+            model_name=f"qwen3-8b:{quantization}",
+            quantization=quantization,
+            model_format="gguf",
+            model_engine="llama.cpp",
+            weights_bytes=int(gigabytes * 1e9),
+            downloaded=True,
+            cells=[cell(name, device, free, int(gigabytes * 1.1e9)) for device, free in rooms.items()],
+        )
 
     async def engine_options(self, engine: str) -> list[OptionSpec]:
         return [
@@ -86,33 +103,18 @@ def local(name: str, quantization: str, gigabytes: float, billions: float) -> Lo
     )
 
 
-def row(quantization: str, gigabytes: float) -> PlanRow:
-    need = int(gigabytes * 1.1 * 1e9)
-    rooms = {"cuda:0": int(4.1 * GIB), "cuda:1": int(21.1 * GIB), "cpu": int(97 * GIB)}
-    cells = []
-    for device, free in rooms.items():
-        fits = need < free
-        reason = "" if fits else f"{(need - free) / GIB:.1f} GiB short"
-        cells.append(
-            PlanCell(
-                node="atlas",
-                device_id=device,
-                device_name="RTX 4090" if device != "cpu" else "AMD EPYC 7313",
-                free_bytes=free,
-                need_bytes=need,
-                verdict="fits" if fits else "no",
-                max_context=32768 if fits else 0,
-                reason=reason,
-            )
-        )
-    return PlanRow(
-        model_name=f"qwen3-8b:{quantization}",
-        quantization=quantization,
-        model_format="gguf",
-        model_engine="llama.cpp",
-        weights_bytes=int(gigabytes * 1e9),
-        downloaded=True,
-        cells=cells,
+def cell(node: str, device: str, free_gib: float, need: int) -> PlanCell:
+    free = int(free_gib * GIB)
+    fits = need < free
+    return PlanCell(
+        node=node,
+        device_id=device,
+        device_name="CPU" if device == "cpu" else "a GPU",
+        free_bytes=free,
+        need_bytes=need,
+        verdict="fits" if fits else "no",
+        max_context=32768 if fits else 0,
+        reason="" if fits else f"{(need - free) / GIB:.1f} GiB short",
     )
 
 

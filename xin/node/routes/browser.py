@@ -53,6 +53,7 @@ async def page(request: web.Request) -> web.Response:
     }
     name = html.escape(request.app[IDENTITY].name)
     text = _PAGE.replace("{name}", name).replace("{socket}", f"ws://{html.escape(request.host)}/ui/ws")
+    text = text.replace("{font_size}", str(min(max(_number(request, "fontsize", 16), 6), 72)))
     return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 
 
@@ -62,7 +63,7 @@ async def own_file(request: web.Request) -> web.FileResponse:
 
 async def visit(request: web.Request) -> web.StreamResponse:
     """The WebSocket of textual-serve's page: ?width=&height= in cells."""
-    size = (_cells(request, "width", 80), _cells(request, "height", 24))
+    size = (bounded(_number(request, "width", 80)), bounded(_number(request, "height", 24)))
     return await request.app[VISITORS].receive(request, _endpoint(request), size)
 
 
@@ -92,11 +93,11 @@ def _endpoint(request: web.Request) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _cells(request: web.Request, name: str, default: int) -> int:
+def _number(request: web.Request, name: str, default: int) -> int:
     try:
-        return bounded(int(request.query.get(name, default)))
+        return int(request.query.get(name, default))
     except ValueError:
-        raise BadRequest(f"{name} is not a number of cells", param=name) from None
+        raise BadRequest(f"{name} is not a whole number", param=name) from None
 
 
 def _static_folder() -> Path:
