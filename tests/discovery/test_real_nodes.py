@@ -91,8 +91,8 @@ async def test_the_event_stream_of_one_node_tells_of_the_other(tmp_path):
         snapshot = await anext(events)
         assert (snapshot["type"], snapshot["node"]["name"]) == ("snapshot", "alpha")
         async with asyncio.timeout(20), real_node(tmp_path, "beta"):
-            told = await anext(event async for event in events if event["type"] == "peer")
-            assert told["peer"]["name"] == "beta"
+            told = await anext(e async for e in events if e["type"] == "peer" and e["peer"]["name"] == "beta")
+            assert told["peer"]["status"] == "alive"
             samples = (event async for event in events if event["type"] == "samples")
             own = await anext(event async for event in samples if "peer_id" not in event)
             assert own["devices"][-1]["id"] == "cpu"

@@ -58,6 +58,7 @@ class Client:
 
     health = _call(calls.health)
     node = _call(calls.node)
+    proof = _call(calls.proof)
     cluster = _call(calls.cluster)
     instances = _call(calls.instances)
     models = _call(calls.models)
