@@ -51,8 +51,8 @@ Chat = tuple[Workbench, ChatScreen, Pilot[None]]
 
 
 @asynccontextmanager
-async def chatting(url: str, *uids: str, size: tuple[int, int] = (120, 36)) -> AsyncIterator[Chat]:
-    app = Workbench(url)
+async def chatting(url: str, *uids: str, size: tuple[int, int] = (120, 36), ascii: bool = False) -> AsyncIterator[Chat]:
+    app = Workbench(url, ascii=ascii)
     async with app.run_test(size=size) as pilot:
         await until(lambda: {target.uid for target in app.store.targets()} >= set(uids))
         home = app.store.home
@@ -392,3 +392,14 @@ async def test_a_blind_vote_hides_names_until_it_is_cast(node: LiveNode):
         await until(lambda: [pane.title for pane in screen.panes] == ["quick", "other"])
         app.sessions.flush()
         assert [one.winner for one in app.sessions.votes(screen.session.id or 0)] == [names[0]]
+
+
+async def test_nothing_but_ascii_is_drawn_where_that_is_wanted(node: LiveNode):
+    async with chatting(node.url, "quick", "slow", ascii=True) as chat:
+        app, screen, pilot = chat
+        await ask(chat, "# Title\n\n> - one\n\n```sh\nls\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |", wait=False)
+        await until(lambda: not screen.talks[0].streaming)
+        await pilot.press("escape", "escape", "ctrl+g", "alt+up")
+        await idle(chat)
+        await until(lambda: not app.screen._compositor._dirty_regions)
+        assert [line for line in lines(app) if not line.isascii()] == []

@@ -31,10 +31,12 @@ class Marks:
     bar: str = "▌"
     closed: str = "▸"
     opened: str = "▾"
+    before: str = "‹"
+    after: str = "›"
 
 
 UNICODE = Marks()
-ASCII = Marks("*o-", "|", "-", "|", "+", "+", "+", ">", "+", "-")
+ASCII = Marks("*o-", "|", "-", "|", "+", "+", "+", ">", "+", "-", "<", ">")
 
 
 def block_lines(block: Block, width: int, marks: Marks = UNICODE) -> list[Content]:

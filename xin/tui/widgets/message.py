@@ -78,7 +78,7 @@ class MessageRows:
             rows.append(Row(Content.styled(f"     {shown.marks.closed} {note}   enter opens", DIM), 0))
         rows += [Row(Content.styled("     [image]", DIM), 0) for _ in self.message.images]
         if branch[1] > 1:
-            rows.append(Row(_branch(branch, "     "), 0))
+            rows.append(Row(_branch(branch, shown.marks, "     "), 0))
         return rows, [Stop("question", text)]
 
     def _answer(self, shown: Shown, branch: tuple[int, int]) -> tuple[list[Row], list[Stop]]:
@@ -87,7 +87,7 @@ class MessageRows:
         if self.message.model and self.message.model != shown.model:
             rows.append(Row(Content.styled(text_lines(self.message.model, shown.width)[0].plain, LABEL)))
         if branch[1] > 1:
-            rows.append(Row(_branch(branch, "")))
+            rows.append(Row(_branch(branch, shown.marks)))
         if self.message.reasoning:
             rows += self._reasoning(shown, len(stops))
             stops.append(Stop("reasoning", self.message.reasoning))
@@ -163,8 +163,8 @@ class MessageRows:
         return lines
 
 
-def _branch(branch: tuple[int, int], indent: str) -> Content:
-    return Content.styled(f"{indent}‹ {branch[0]}/{branch[1]} ›", "$text-secondary")
+def _branch(branch: tuple[int, int], marks: Marks, indent: str = "") -> Content:
+    return Content.styled(f"{indent}{marks.before} {branch[0]}/{branch[1]} {marks.after}", "$text-secondary")
 
 
 def _cut(text: str, lines: int) -> tuple[str, bool]:

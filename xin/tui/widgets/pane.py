@@ -146,6 +146,8 @@ class Pane(Vertical):
 
     def _figures(self, width: int) -> str:
         """What is still moving is marked: … waits, ≈ is counted here and not by the node."""
+        if self.name_hidden:
+            return ""  # speed would tell who is who
         figures = self.talk.figures()
         context = self.instance.context_length if self.instance is not None else 0
         return figures_line(figures, context, narrow=width < 48)
