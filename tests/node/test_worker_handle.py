@@ -59,7 +59,7 @@ async def start():
 
 async def test_generate_tells_busy_and_idle(start):
     listener = Listener()
-    handle = await start(listener)
+    handle = await start(listener, ttft_ms=200)
     assert (await handle.wait_ready()).threads == 2
     stream = await handle.generate(Generate(0, prompt="one two"))
     assert handle.busy and stream.prompt_tokens == 7
