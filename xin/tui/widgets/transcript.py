@@ -142,10 +142,10 @@ class Transcript(ScrollView, can_focus=True):
             return
         before = self._items[index]
         self._items[index] = self._drawn(message)
-        if message.state != "streaming":
-            self._move_scrollbar(now=True)
         same = _same_rows(before.rows, self._items[index].rows)
         self._laid_out(self._starts[index] + same)
+        if message.state != "streaming":
+            self._move_scrollbar(now=True)
 
     def _drawn(self, message: Message) -> _Item:
         drawer = self._drawers.get(message.id)
