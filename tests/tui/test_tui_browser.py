@@ -52,6 +52,19 @@ async def test_a_visitor_gets_the_workbench_of_this_node(node: NodeProcess) -> N
             await asyncio.sleep(0.05)
 
 
+async def test_a_killed_node_leaves_no_workbench_behind(tmp_path: Path) -> None:
+    with running_node(tmp_path / "home") as node:
+        async with ClientSession() as session, session.ws_connect(f"{node.endpoint}/ui/ws") as socket:
+            output = b""
+            async with asyncio.timeout(60):
+                while b"Bench" not in output:
+                    output += await socket.receive_bytes()
+            [child] = workbenches(node)
+            node.process.kill()
+            gone, _ = await asyncio.to_thread(psutil.wait_procs, [child], 20)
+            assert gone
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(executable() is None, reason="a Chromium (apt install chromium)")
 async def test_a_browser_shows_the_bench_and_takes_keys(node: NodeProcess, tmp_path: Path) -> None:

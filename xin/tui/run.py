@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from xin.tui.start import Starter
 
 LAST_SECONDS = 3.0
+SETTLED_SECONDS = 3.0
+PARENT_SECONDS = 2.0
+COLLECT_AFTER = (2_000, 25, 200)
 
 
 def run(
@@ -44,6 +48,20 @@ class OnTerminal(Workbench):
         if not self.is_web:  # there Textual's driver listens itself
             for number in (signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self._end, number)
+        else:
+            self._node_pid = os.getppid()
+            self.set_interval(PARENT_SECONDS, self._end_without_node)
+        self.set_timer(SETTLED_SECONDS, self._settle)
+
+    def _settle(self) -> None:
+        """What is loaded stays, and cycles are few: a collection of all holds up keys for a fifth of a second."""
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
+
+    def _end_without_node(self) -> None:
+        """In a browser the node is the parent; killed, it cannot end its visitors."""
+        if os.getppid() != self._node_pid:
+            self.exit()
 
     def _end(self, number: int) -> None:
         """A terminal that is gone blocks whoever writes to it, so this waits only so long."""
