@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from textual import work
+
 from xin.client import AsyncClient
 from xin.errors import XinError
 from xin.protocol.node import Job
@@ -32,6 +34,13 @@ class DemoWorkbench(OnTerminal):
 
     def on_ready(self) -> None:
         self.run_worker(self._prepare(), name="demo", exit_on_error=False)
+
+    @work(exclusive=True, group="quit")
+    async def action_quit(self) -> None:
+        """The demo's node is its own, so leaving ends everything."""
+        question = "Leave the demo? Its node ends with it, and so does a build that has not finished."
+        if await self.ask(question, command="xin tui"):
+            self.exit()
 
     async def _prepare(self) -> None:
         assert self.endpoint is not None
