@@ -37,7 +37,7 @@ def own_terminal() -> None:
 class Tui:
     """`with` it: a workbench on a terminal of its own."""
 
-    def __init__(self, *command: str, size: tuple[int, int] = (80, 24), **environ: str) -> None:
+    def __init__(self, *command: str, size: tuple[int, int] = (80, 24), owned: bool = True, **environ: str) -> None:
         self.master, self.slave = pty.openpty()
         columns, rows = size
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -51,7 +51,7 @@ class Tui:
             stderr=self.slave,
             env={**kept, "TERM": "xterm-256color", **environ},
             start_new_session=True,
-            preexec_fn=own_terminal,
+            preexec_fn=own_terminal if owned else None,
         )
 
     def __enter__(self) -> Tui:
@@ -131,8 +131,9 @@ def test_a_fault_leaves_the_terminal_as_it_was_and_is_told(tmp_path):
         assert "ZeroDivisionError" in tui.output[tui.output.rindex(LEAVE) :]
 
 
-def test_a_terminal_that_goes_away_ends_it():
-    tui = Tui()
+@pytest.mark.parametrize("owned", [True, False], ids=["with a signal", "without one"])
+def test_a_terminal_that_goes_away_ends_it(owned):
+    tui = Tui(owned=owned)
     try:
         tui.wait_for("Bench")
         os.close(tui.slave)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from xin.tui.app import Workbench
@@ -48,6 +50,7 @@ class OnTerminal(Workbench):
         if not self.is_web:  # there Textual's driver listens itself
             for number in (signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self._end, number)
+            threading.Thread(target=_end_with_terminal, name="terminal", daemon=True).start()
         else:
             self._node_pid = os.getppid()
             self.set_interval(PARENT_SECONDS, self._end_without_node)
@@ -69,3 +72,13 @@ class OnTerminal(Workbench):
         timer.daemon = True
         timer.start()
         self.exit(return_code=128 + number)
+
+
+def _end_with_terminal() -> None:
+    """A terminal may go without a signal, and leave the event loop stuck in a write to it."""
+    poll = select.poll()
+    poll.register(sys.__stdin__.fileno() if sys.__stdin__ else 0, 0)
+    if any(told & (select.POLLHUP | select.POLLERR) for _, told in poll.poll()):
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(LAST_SECONDS)
+        os._exit(128 + signal.SIGHUP)
