@@ -37,6 +37,7 @@ snap: $(STAMPS)/dev ## write the TUI's snapshots anew
 
 bench: $(STAMPS)/bench $(STAMPS)/demo-model ## the figures of the README
 	@$(BIN)/python benchmarks/serving.py
+	@$(BIN)/python benchmarks/tui.py
 
 lock: $(STAMPS)/llama.cpp ## write constraints.txt: what is installed, and what else the groups need
 	@$(PIP) install -e . --group dev --group bench
