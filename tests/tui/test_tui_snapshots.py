@@ -58,6 +58,7 @@ async def bench_failed(app: StillWorkbench, pilot: Pilot[Any]) -> None:
     await pilot.press("slash", *"phi", "enter")
     await until(lambda: "qwen3-8b" not in words(app))
     await go_to(app, pilot, "phi-4")
+    await until(lambda: "failed to allocate" in words(app))
 
 
 @story
@@ -66,7 +67,7 @@ async def bench_marked(app: StillWorkbench, pilot: Pilot[Any]) -> None:
     for uid in ("qwen3-8b", "llama-3.1-8b-instruct"):
         await go_to(app, pilot, uid)
         await pilot.press("space")
-    await until(lambda: "2 marked" in words(app))
+    await until(lambda: "2 marked" in words(app) and "context is shorter" in words(app))
 
 
 @story
@@ -120,12 +121,14 @@ async def launch(app: StillWorkbench, pilot: Pilot[Any]) -> None:
 async def stop(app: StillWorkbench, pilot: Pilot[Any]) -> None:
     await until(lambda: "context is shorter" in words(app))
     await go_to(app, pilot, "qwen3-8b")
+    await until(lambda: "context is shorter" in words(app))
     await pilot.press("x")
     await until(lambda: "xin terminate" in words(app))
 
 
 @story
 async def help(app: StillWorkbench, pilot: Pilot[Any]) -> None:
+    await until(lambda: "context is shorter" in words(app))
     await pilot.press("question_mark")
     await until(lambda: "broadcast" in words(app).lower() or "mark" in words(app).lower())
 

@@ -292,9 +292,9 @@ class LogsScreen(Place):
     def action_copy_all(self) -> None:
         self.workbench.copy("".join(f"{plain(line)}\n" for line in self.book.shown))
 
-    def action_pager(self) -> None:
+    async def action_pager(self) -> None:
         try:
-            external.page(self.app, "".join(f"{plain(line)}\n" for line in self.book.shown))
+            await external.page(self.app, "".join(f"{plain(line)}\n" for line in self.book.shown))
         except UsageError as exc:
             self.workbench.say(f"{exc.message}: {exc.hint}", severity="error")
 
