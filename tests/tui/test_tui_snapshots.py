@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from made_up_fleet import ATLAS, MINI, NOW, cpu, node, snapshot
-from snapshots import check
+from snapshots import UPDATE, check
 from still import StillWorkbench, session
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
@@ -19,6 +20,7 @@ from xin.sessions import export
 from xin.tui.screens.chat import ChatScreen
 
 SIZES = [(80, 24), (120, 36)]
+SETTLED_SECONDS = 5.0
 Story = Callable[[StillWorkbench, Pilot[Any]], Awaitable[None]]
 STORIES: dict[str, Story] = {}
 
@@ -55,10 +57,12 @@ async def bench_node(app: StillWorkbench, pilot: Pilot[Any]) -> None:
 @story
 async def bench_failed(app: StillWorkbench, pilot: Pilot[Any]) -> None:
     await until(lambda: "context is shorter" in words(app))
-    await pilot.press("slash", *"phi", "enter")
-    await until(lambda: "qwen3-8b" not in words(app))
+    await pilot.press("slash")
+    await until(lambda: isinstance(app.focused, Input))
+    await pilot.press(*"phi", "enter")
+    await until(lambda: "qwen3-8b" not in words(app) and not isinstance(app.focused, Input))
     await go_to(app, pilot, "phi-4")
-    await until(lambda: "failed to allocate" in words(app))
+    await until(lambda: app.size.height < 30 or "failed to allocate" in words(app))
 
 
 @story
@@ -80,6 +84,7 @@ async def bench_empty(app: StillWorkbench, pilot: Pilot[Any]) -> None:
 
 @story
 async def bench_lost(app: StillWorkbench, pilot: Pilot[Any]) -> None:
+    await until(lambda: "context is shorter" in words(app))
     app.store.set_link("lost", None, "connection refused")
     for node_id in app.store.nodes:
         if node_id != MINI:
@@ -136,10 +141,12 @@ async def help(app: StillWorkbench, pilot: Pilot[Any]) -> None:
 async def go_to(app: StillWorkbench, pilot: Pilot[Any], uid: str) -> None:
     """The cursor on the model's row, wherever it is."""
     await pilot.press("g")
+    await asyncio.sleep(0.15)
     for _ in range(20):
         if f"─ {uid}" in words(app):
             return
         await pilot.press("down")
+        await asyncio.sleep(0.15)  # the detail, whose title tells the row, follows the cursor
     raise AssertionError(f"no row of {uid}")
 
 
@@ -158,6 +165,14 @@ async def test_it_looks_as_it_did(name: str, size: tuple[int, int], tmp_path: Pa
             await STORIES[name](app, pilot)
         except AssertionError as exc:
             raise AssertionError(f"{exc}\n{words(app)}") from None
-        await pilot.pause()
-        await pilot.pause()
-        check(app, f"{name}-{size[0]}x{size[1]}", tmp_path)
+        if UPDATE:
+            await asyncio.sleep(0.5)
+        deadline = time.monotonic() + SETTLED_SECONDS
+        while True:  # what is still being drawn is given time; what is different stays so
+            await pilot.pause()
+            try:
+                return check(app, f"{name}-{size[0]}x{size[1]}", tmp_path)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
