@@ -110,8 +110,10 @@ class FitGrid(Widget, can_focus=True):
 
     def _header(self, shown: range) -> Content:
         names = [f"{G.vertical}{fit(f' {column.node}:{column.device_id}', _CELL)}" for column in self._columns(shown)]
-        more = "" if shown.stop == len(self.grid.columns) else f" {G.right}"
-        return Content(f"{'QUANT':<{_QUANT}}{'WEIGHTS':>{_WEIGHTS}}{''.join(map(clean, names))}{more}")
+        line = f"{'QUANT':<{_QUANT}}{'WEIGHTS':>{_WEIGHTS}}{''.join(map(clean, names))}"
+        if shown.stop < len(self.grid.columns):
+            line = f"{fit(line.rstrip(), self.size.width - 2)} {G.right}"
+        return Content(line)
 
     def _free(self, shown: range) -> Content:
         free = [f"{G.vertical}{fit(f' free {bytes_short(one.free_bytes)}', _CELL)}" for one in self._columns(shown)]
