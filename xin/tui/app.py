@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.geometry import Size
 from textual.screen import Screen
+from textual.worker import Worker, WorkerError
 
 from xin.tui import glyphs
 from xin.tui import settings as tui_settings
@@ -128,6 +130,7 @@ class Workbench(App[None]):
         self._starter = starter
         self._sessions = sessions
         self._connection: Connection | None = None
+        self._following: Worker[None] | None = None
         self._said: dict[str, float] = {}
         self._looks = Looks(self, theme, loaded)
         glyphs.set_ascii(ascii or self.settings.ascii)
@@ -324,7 +327,7 @@ class Workbench(App[None]):
             self._enter(self.screen)
         self._looks.begin()
         if self._connects:
-            self._follow(self.endpoint)
+            self._following = self._follow(self.endpoint)
 
     @work(group="enter", exclusive=True)
     async def _enter(self, front: Front) -> None:
@@ -340,7 +343,7 @@ class Workbench(App[None]):
     def connect(self, endpoint: str) -> None:
         """Talk to the node there instead."""
         self.endpoint = endpoint
-        self._follow(endpoint)
+        self._following = self._follow(endpoint)
 
     @work(group="connection", exclusive=True)
     async def _follow(self, endpoint: str | None) -> None:
@@ -370,6 +373,10 @@ class Workbench(App[None]):
         tui_settings.remember(tui_settings.Remembered(place=self.current_mode, focus={**self._memory.focus, **focus}))
 
     async def on_unmount(self) -> None:
+        if self._following is not None:  # its sockets close while it is awaited
+            self._following.cancel()
+            with suppress(WorkerError):
+                await self._following.wait()
         if self._connection is not None:
             await self._connection.close()
         if self._sessions is not None:
