@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,18 +36,22 @@ class NodeProcess:
 
 
 @contextmanager
-def running_node(home: Path, *flags: str) -> Iterator[NodeProcess]:
-    environ = {**os.environ, "XIN_HOME": str(home), "COLUMNS": "80"}
-    process = subprocess.Popen(
-        [*XIN, "node", "--port", "0", "--private", *flags], stdout=subprocess.PIPE, env=environ, text=True
-    )
+def started(command: Sequence[str], environ: Mapping[str, str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A command that becomes a node: its endpoint once it is ready. SIGTERM ends it."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, text=True)
     try:
         assert process.stdout
         ready = process.stdout.readline()
         assert " ready on http" in ready, ready
-        endpoint = ready.split()[-1]
-        yield NodeProcess(endpoint, process, {**environ, "XIN_ENDPOINT": endpoint})
+        yield ready.split()[-1], process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
         process.stdout.close()
+
+
+@contextmanager
+def running_node(home: Path, *flags: str) -> Iterator[NodeProcess]:
+    environ = {**os.environ, "XIN_HOME": str(home), "COLUMNS": "80"}
+    with started([*XIN, "node", "--port", "0", "--private", *flags], environ) as (endpoint, process):
+        yield NodeProcess(endpoint, process, {**environ, "XIN_ENDPOINT": endpoint})

@@ -11,6 +11,7 @@ import importlib
 import ipaddress
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ import msgspec
 import psutil
 
 from xin.errors import XinError
+from xin.protocol.node import Peer
 
 if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
@@ -47,6 +49,20 @@ class FoundNode(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     lan_open: bool = False
     addresses: tuple[str, ...] = ()
+
+
+def as_peer(found: FoundNode) -> Peer:
+    """As it is shown: found, and no more."""
+    return Peer(
+        id=found.id,
+        name=found.name,
+        relation="found",
+        status="alive",
+        version=found.version,
+        addresses=list(found.addresses),
+        lan_port=found.port if found.lan_open else None,
+        seen_at=time.time(),
+    )
 
 
 class Mdns:

@@ -47,6 +47,11 @@ def prove(nonce: str, challenge: str) -> str:
     return hmac.new(nonce.encode(), challenge.encode(), "sha256").hexdigest()
 
 
+def proves(nonce: str, challenge: str, answer: dict[str, str]) -> bool:
+    """Whether `answer`, the reply to GET /api/proof, is of one who holds `nonce`."""
+    return hmac.compare_digest(answer.get("proof", ""), prove(nonce, challenge))
+
+
 def read_all() -> list[LocalNode]:
     """The nodes whose process lives. Removes files of dead ones, ignores those that others could have written."""
     place = folder()

@@ -45,6 +45,14 @@ def private(folder: Path) -> Path:
     return folder
 
 
+def write_whole(file: Path, data: bytes) -> None:
+    """The whole file or none of it; makes its folder (0700). OSError when it cannot be written."""
+    private(file.parent)
+    draft = file.with_suffix(".draft")
+    draft.write_bytes(data)
+    draft.replace(file)
+
+
 def _home(part: str) -> Path | None:
     home = os.environ.get("XIN_HOME")
     return Path(home).expanduser() / part if home else None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from node_process import XIN
+from node_process import XIN, started
 
 from xin.client import Client
 from xin.errors import XinError
@@ -19,20 +17,9 @@ from xin.errors import XinError
 
 @contextmanager
 def fake_node(home: Path, *flags: str) -> Iterator[Client]:
-    command = [*XIN, "fake-node", *flags]
     environ = {**os.environ, "XIN_HOME": str(home)}
-    with subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            assert process.stdout
-            ready = process.stdout.readline()
-            assert " ready on http" in ready, ready
-            with Client(ready.split()[-1]) as client:
-                yield client
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+    with started([*XIN, "fake-node", *flags], environ) as (endpoint, _), Client(endpoint) as client:
+        yield client
 
 
 def until(true: Callable[[], bool], seconds: float = 20) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from node_process import started
+
 from xin.client import Client
 from xin.protocol.node import EngineInfo, Job
 
@@ -18,16 +20,8 @@ PIP_WHEEL = ["--no-input", "wheel"]
 @contextmanager
 def node_in(environment: Any) -> Iterator[Client]:
     command = [environment.python, "-m", "xin", "node", "--port", "0", "--private"]
-    with subprocess.Popen(command, env=environment.variables, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            ready = process.stdout.readline()
-            assert " ready on http" in ready, ready
-            with Client(ready.split()[-1]) as client:
-                yield client
-        finally:
-            process.terminate()
-            process.wait(20)
+    with started(command, environment.variables) as (endpoint, _), Client(endpoint) as client:
+        yield client
 
 
 def until(client: Client, job_id: str, true: Callable[[Job], Any]) -> Job:

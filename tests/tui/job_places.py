@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from live_node import LiveNode
 from textual.pilot import Pilot
+from waiting import came as until
 
 from xin.tui.app import Workbench
 from xin.tui.settings import TuiSettings
@@ -22,17 +22,6 @@ async def workbench(node: LiveNode, place: str, size: tuple[int, int] = (120, 36
         await app.action_place(place)
         await pilot.pause()
         yield app, pilot
-
-
-async def until(pilot: Pilot[None], predicate: Callable[[], Any], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not predicate():
-        assert time.monotonic() < deadline, screen(pilot.app)
-        await pilot.pause(0.02)
-
-
-def screen(app: Any) -> str:
-    return "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())
 
 
 async def type_in(pilot: Pilot[None], text: str) -> None:

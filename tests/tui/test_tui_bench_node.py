@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import asynccontextmanager
 
 import pytest
 from live_node import LiveNode
+from waiting import came as until
 
 from xin.tui.app import Workbench
 from xin.tui.settings import TuiSettings
@@ -33,17 +33,6 @@ async def bench(node: LiveNode, size=(120, 36), **given):
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.store.link.state == "live")
         yield app, pilot
-
-
-async def until(pilot, predicate, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not predicate():
-        assert time.monotonic() < deadline, screen(pilot.app)
-        await pilot.pause(0.02)
-
-
-def screen(app) -> str:
-    return "\n".join("".join(segment.text for segment in line) for line in app.screen._compositor.render_strips())
 
 
 def models(app) -> str:

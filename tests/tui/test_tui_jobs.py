@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from job_places import screen, type_in, until, workbench
+from job_places import type_in, workbench
 from live_node import LiveNode
+from waiting import came as until
+from waiting import screen
 
 from xin.client import Client
 from xin.protocol.node import Job, JobFile, JobStage
+from xin.tui.job_words import clock
 from xin.tui.store import NodeView
 from xin.tui.widgets.job_detail import JobDetail, detail, title_of
-from xin.tui.widgets.job_list import JobLine, JobList, clock, job_lines
+from xin.tui.widgets.job_list import JobLine, JobList, job_lines
 from xin.tui.widgets.log_view import LogView
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from job_places import screen, type_in, until, workbench
+from job_places import type_in, workbench
 from live_node import LiveNode
+from waiting import came as until
+from waiting import screen
 
 from xin.client import Client
 from xin.protocol.node import Job, LocalModel, Plan, PlanCell, PlanRow

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from job_places import screen, type_in, until, workbench
+from job_places import type_in, workbench
 from live_node import LiveNode
 from textual.app import App, ComposeResult
+from waiting import came as until
+from waiting import screen
 
 from xin.client import Client
 from xin.protocol.node import LogLine

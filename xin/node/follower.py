@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import secrets
 import time
@@ -13,7 +12,7 @@ import aiohttp
 import msgspec
 
 from xin.errors import Forbidden
-from xin.node.local_registry import prove
+from xin.local_nodes import proves
 from xin.protocol import sse
 from xin.protocol.node import Event, Instance, Peer, decode_event
 
@@ -111,7 +110,7 @@ class Follower:
         url = f"{self.endpoint}/api/proof"
         async with self._session.get(url, params={"challenge": challenge}, timeout=timeout) as response:
             answer = msgspec.json.decode(await response.content.read(1024), type=dict[str, str])
-        if not hmac.compare_digest(answer.get("proof", ""), prove(self.nonce, challenge)):
+        if not proves(self.nonce, challenge, answer):
             raise Forbidden(f"{self.endpoint} is not the node that its file names")
 
     async def _follow(self) -> bool:

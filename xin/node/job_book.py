@@ -132,7 +132,4 @@ def _read(file: Path) -> list[_Kept]:
 
 
 def _write(file: Path, kept: list[_Kept]) -> None:
-    paths.private(file.parent)
-    draft = file.with_suffix(".new")
-    draft.write_bytes(msgspec.json.encode(_File(kept)))
-    draft.replace(file)
+    paths.write_whole(file, msgspec.json.encode(_File(kept)))

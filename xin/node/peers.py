@@ -14,7 +14,7 @@ import msgspec
 
 from xin import __version__
 from xin.config import LAN_PORT, NodeConfig
-from xin.discovery import Advertiser, FoundNode, Mdns, NodeBrowser
+from xin.discovery import Advertiser, FoundNode, Mdns, NodeBrowser, as_peer
 from xin.errors import UsageError, XinError
 from xin.local_nodes import LocalNode
 from xin.node import local_registry
@@ -195,17 +195,7 @@ class Peers:
         known = self._peers.get(found.id)
         if found.id == self._identity.id or (known is not None and known.relation != "found"):
             return
-        peer = Peer(
-            id=found.id,
-            name=found.name,
-            relation="found",
-            status="alive",
-            version=found.version,
-            addresses=list(found.addresses),
-            lan_port=found.port if found.lan_open else None,
-            seen_at=time.time(),
-        )
-        self._on_peer(peer, True)
+        self._on_peer(as_peer(found), True)
 
     def _on_lost(self, found: FoundNode) -> None:
         known = self._peers.get(found.id)

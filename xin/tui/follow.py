@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -67,8 +66,8 @@ class Follower:
         if not nonces and not self._proved:
             return
         challenge = secrets.token_hex(16)
-        answer = (await self._fleet.client(self.endpoint).proof(challenge)).get("proof", "")
-        if not any(hmac.compare_digest(answer, local_nodes.prove(nonce, challenge)) for nonce in nonces):
+        answer = await self._fleet.client(self.endpoint).proof(challenge)
+        if not any(local_nodes.proves(nonce, challenge, answer) for nonce in nonces):
             raise Forbidden(f"{self.endpoint} is not the node that its file names")
         self._proved = True
 

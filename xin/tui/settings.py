@@ -77,10 +77,7 @@ def save_theme(name: str, file: Path | None = None) -> None:
     table = _FIRST_TABLE.search(text)
     head, rest = (text[: table.start()], text[table.start() :]) if table else (text, "")
     head = _THEME_LINE.sub(lambda _: line, head, count=1) if _THEME_LINE.search(head) else f"{line}\n{head}"
-    paths.private(file.parent)
-    draft = file.with_suffix(".draft")
-    draft.write_text(head + rest, encoding="utf-8")
-    draft.replace(file)
+    paths.write_whole(file, (head + rest).encode())
 
 
 @dataclass(slots=True)
@@ -101,12 +98,8 @@ def remembered() -> Remembered:
 
 def remember(state: Remembered) -> None:
     """Written whole or not at all; a full disk costs only the memory."""
-    file = _state_file()
     with contextlib.suppress(OSError):
-        paths.private(file.parent)
-        draft = file.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(state)), encoding="utf-8")
-        draft.replace(file)
+        paths.write_whole(_state_file(), json.dumps(asdict(state)).encode())
 
 
 def _state_file() -> Path:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import secrets
-import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from xin import local_nodes
 from xin.client import AsyncClient
 from xin.config import ClientConfig
-from xin.discovery import FoundNode, Mdns, NodeBrowser
+from xin.discovery import FoundNode, Mdns, NodeBrowser, as_peer
 from xin.errors import XinError
-from xin.protocol.node import Peer
 from xin.tui.follow import is_loopback
 from xin.tui.store import Store
 
@@ -53,7 +50,7 @@ async def watch_network(store: Store) -> None:
     """Until cancelled, for while no node does it for us: nodes that the network tells of are in the store as found."""
 
     def on_found(found: FoundNode) -> None:
-        store.put_peer(_peer(found))
+        store.put_peer(as_peer(found))
 
     try:
         async with Mdns() as mdns, NodeBrowser(mdns, on_found, lambda found: store.forget(found.id)):
@@ -64,19 +61,6 @@ async def watch_network(store: Store) -> None:
         for view in list(store.nodes.values()):
             if view.relation == "found":
                 store.forget(view.id)
-
-
-def _peer(found: FoundNode) -> Peer:
-    return Peer(
-        id=found.id,
-        name=found.name,
-        relation="found",
-        status="alive",
-        version=found.version,
-        addresses=list(found.addresses),
-        lan_port=found.port if found.lan_open else None,
-        seen_at=time.time(),
-    )
 
 
 async def _answers(endpoint: str) -> bool:
@@ -95,4 +79,4 @@ async def _proves(entry: local_nodes.LocalNode) -> bool:
             proof = await client.proof(challenge)
     except XinError:
         return False
-    return hmac.compare_digest(proof.get("proof", ""), local_nodes.prove(entry.nonce, challenge))
+    return local_nodes.proves(entry.nonce, challenge, proof)

@@ -135,7 +135,8 @@ class Scheduler:
         if not self._running or not self._context.unified:
             return True
         need = len(sequence.tokens) + min(sequence.left, 64)
-        return self._cells_used() + need - self._leader(sequence)[1] <= self._context.cells
+        short = self._cells_used() + need - self._context.cells
+        return short <= 0 or short <= self._leader(sequence)[1]
 
     def _cells_used(self) -> int:
         return sum(sequence.computed for sequence in self._running)

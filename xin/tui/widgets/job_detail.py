@@ -10,9 +10,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from xin.protocol.node import Job, JobFile, JobStage
+from xin.tui.job_words import ACTIVE, STYLES, clock, glyph_of
 from xin.tui.text import bytes_short, clean, fit
 from xin.tui.widgets.bars import progress_bar
-from xin.tui.widgets.job_list import ACTIVE, STYLES, JobLine, clock, glyph_of
+from xin.tui.widgets.job_list import JobLine
 
 _NAME, _TIME = 10, 8
 MOST_FILES = 200

@@ -10,14 +10,13 @@ from textual.content import Content
 
 from xin.protocol.node import Job
 from xin.tui.glyphs import G
+from xin.tui.job_words import ACTIVE, STYLES, clock, glyph_of, stage_of
 from xin.tui.store import NodeView
 from xin.tui.text import ago, bytes_short, clean, fit
 from xin.tui.widgets.bars import progress_bar
 from xin.tui.widgets.row_list import Row, RowList
 
 WIDE = 96
-ACTIVE = frozenset({"running", "waiting", "paused"})
-STYLES = {"running": "$accent", "failed": "$error", "done": "$success", "paused": "$warning"}
 _KIND, _RATE, _LEFT, _STATE, _BAR = 9, 9, 7, 11, 14
 
 
@@ -69,30 +68,6 @@ def job_lines(jobs: Sequence[tuple[str, Job]], nodes: Mapping[str, NodeView], wa
     return sorted(shown, key=lambda line: (line.job.state not in ACTIVE, -line.job.created_at))
 
 
-def glyph_of(state: str) -> str:
-    """For jobs and for their stages."""
-    signs = {"running": G.run, "paused": G.pause, "failed": G.fail, "done": G.done, "cancelled": G.stop}
-    return {**signs, "skipped": G.none}.get(state, G.waiting)
-
-
-def clock(seconds: float | None) -> str:
-    """0:41, 12:03, 1:02:03; a dash when unknown."""
-    if seconds is None:
-        return G.none
-    minutes, rest = divmod(max(round(seconds), 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def phase_of(job: Job) -> str:
-    """The stage that runs, or that it failed in."""
-    for wanted in ("failed", "running"):
-        for stage in job.stages:
-            if stage.state == wanted:
-                return clean(stage.name)
-    return clean(job.state)
-
-
 def state_of(line: JobLine) -> tuple[str, str]:
     """(glyph and word, style)."""
     if line.gone_for is not None and line.job.state in ACTIVE:
@@ -117,7 +92,7 @@ def _wide(line: JobLine, name: int, width: int) -> Content:
     head = Content.assemble(
         f"{job.kind:<{_KIND}} ",
         (fit(clean(job.title), name), "bold"),
-        f" {fit(line.where, 10)} {fit(phase_of(job), 10)} ",
+        f" {fit(line.where, 10)} {fit(stage_of(job) or clean(job.state), 10)} ",
     )
     running = job.state == "running" and line.gone_for is None
     rate = f"{bytes_short(job.bytes_per_second)}/s" if running and job.bytes_per_second else ""

@@ -8,15 +8,14 @@ from textual.content import Content
 
 from xin.protocol.node import Job
 from xin.tui.glyphs import G
+from xin.tui.job_words import ACTIVE, STYLES, clock, glyph_of, stage_of
 from xin.tui.text import bytes_short, clean, fit
 from xin.tui.widgets.bars import progress_bar
 from xin.tui.widgets.row_list import Row, RowList
 
 MOST = 4
 RECENT_SECONDS = 600.0
-ACTIVE = frozenset({"running", "waiting", "paused"})
 _ORDER = {"running": 0, "paused": 1, "waiting": 2, "failed": 3, "done": 4, "cancelled": 5}
-_STYLES = {"running": "$accent", "failed": "$error", "done": "$success", "paused": "$warning"}
 JobAt = tuple[str, Job]
 
 
@@ -53,27 +52,9 @@ def job_name(job: Job) -> str:
     return clean(job.model_uid or job.title or job.id)
 
 
-def job_glyph(job: Job) -> str:
-    glyphs = {"running": G.run, "paused": G.pause, "failed": G.fail, "done": G.done}
-    return glyphs.get(job.state, G.waiting)
-
-
 def time_left(seconds: float | None) -> str:
-    """m:ss left; nothing when unknown."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(max(int(seconds), 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"
-
-
-def stage_of(job: Job) -> str:
-    """The stage that runs, or the first one that failed."""
-    for wanted in ("failed", "running"):
-        for stage in job.stages:
-            if stage.state == wanted:
-                return clean(stage.name)
-    return clean(job.detail)
+    """m:ss left, rounded down; nothing when unknown."""
+    return "" if seconds is None else f"{clock(int(seconds))} left"
 
 
 def _failed_of_late(job: Job, now: float) -> bool:
@@ -85,7 +66,7 @@ def _job_line(job: Job, node: str, width: int, now: float) -> Content:
     where = f" @{clean(node)}" if node else ""
     head_cells = min(max(len(title) + len(where), 22), max(width // 3, 16))
     head = Content.assemble(
-        (f"{job_glyph(job)} ", _STYLES.get(job.state, "")), (fit(title + where, head_cells), "bold"), "  "
+        (f"{glyph_of(job.state)} ", STYLES.get(job.state, "")), (fit(title + where, head_cells), "bold"), "  "
     )
     keys = Content.styled(_keys(job), "$foreground-muted")
     rest = max(width - head.cell_length - keys.cell_length - 2, 10)
@@ -95,7 +76,7 @@ def _job_line(job: Job, node: str, width: int, now: float) -> Content:
 def _progress(job: Job, width: int) -> Content:
     if job.state == "failed":
         return Content.styled(fit(clean(job.cause or job.detail or "failed"), width), "$error")
-    facts = [stage_of(job), f"{job.progress:.0%}"]
+    facts = [stage_of(job) or clean(job.detail), f"{job.progress:.0%}"]
     if job.bytes_total:
         facts.append(f"{bytes_short(job.bytes_done)}/{bytes_short(job.bytes_total)}")
     if job.state == "running" and job.bytes_per_second:
@@ -111,7 +92,7 @@ def _brief(job: Job, now: float) -> Content:
     fact = (
         clean(job.cause or "failed") if job.state == "failed" else f"{job.progress:.0%} {time_left(job.seconds_left)}"
     )
-    return Content.assemble((f"{job_glyph(job)} ", _STYLES.get(job.state, "")), (name, "bold"), " ", fact.rstrip())
+    return Content.assemble((f"{glyph_of(job.state)} ", STYLES.get(job.state, "")), (name, "bold"), " ", fact.rstrip())
 
 
 def _keys(job: Job) -> str:
