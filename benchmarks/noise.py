@@ -11,7 +11,8 @@ from types import TracebackType
 import psutil
 
 WINDOW_SECONDS = 0.25
-BUSY_CORES = 0.15
+BUSY_CORES = 0.15  # nothing is begun while others take more
+CALM_CORES = 0.06  # a measurement during which others took more is done again
 
 
 class Noise:

@@ -97,6 +97,8 @@ def markdown(result: dict[str, Any]) -> str:
     host = result["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
     load = f"load average {host['load_average'][0]} at the start, {result['load_average_end'][0]} at the end"
+    again = sum(len(rounds) for peers in result["disturbed"].values() for rounds in peers.values())
+    load += f"; {again} measurements that others disturbed were done again"
     lines = [f"{host['cpu']}, {host['cores']} cores, {host['platform']}; {versions}; {load}.", ""]
     lines += ["| claim | median | 95 % interval | rounds | limit | met |", "|---|---|---|---|---|---|"]
     for one in result["claims"]:

@@ -58,6 +58,7 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         tokens=options.tokens or (16 if options.quick else 64),
         threads=options.threads,
         quiet_seconds=options.quiet_seconds,
+        repeats=options.repeats,
         python=options.python,
         peers=[PEERS[name].name for name in peers if _installed(name)],
         say=lambda line: print(line, file=sys.stderr, flush=True),
@@ -84,13 +85,15 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         "seconds": round(time.time() - began),
         "command": [sys.executable, *sys.argv],
         "settings": {
-            name: getattr(bench, name) for name in ("rounds", "slow_rounds", "tokens", "threads", "quiet_seconds")
+            name: getattr(bench, name)
+            for name in ("rounds", "slow_rounds", "tokens", "threads", "quiet_seconds", "repeats")
         },
         "model": {"file": bench.model.name, "bytes": bench.model.stat().st_size},
         "commands": bench.commands,
         "claims": as_json(judge(bench.samples)),
         "failed": failed,
         "samples": bench.samples,
+        "disturbed": bench.disturbed,
     }
 
 
@@ -118,6 +121,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, help="tokens of each stream, default 64")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quiet-seconds", type=float, default=10.0, help="wait so long for others to pause")
+    parser.add_argument("--repeats", type=int, default=2, help="do a measurement that others disturbed so often again")
     parser.add_argument("--quick", action="store_true", help="two rounds with few tokens")
     parser.add_argument("--model", type=Path, help="a .gguf; default: the demo model")
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs the xin node")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STREAMING_TARGET_S = 0.17  # a step beside running streams
+STREAMING_TARGET_S = 0.16  # a step beside running streams
 ALONE_TARGET_S = 0.3  # a step that only reads prompts: a cancel or a newcomer waits this long at most
 MIN_CHUNK = 4
 FLASH_TILE = 64  # ggml's CPU flash attention works on tiles of 64 queries, and row by row on fewer
