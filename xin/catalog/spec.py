@@ -10,23 +10,74 @@ from typing import Any, Literal
 import msgspec
 
 
-class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """Where weights come from: `built-in` needs none, `bundled` is a file inside an installed Python package."""
+class Shape(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """A transformer's dimensions, from its published configuration; formulas of memory are made of them.
 
-    kind: Literal["built-in", "bundled"]
+    head_dim    0: hidden / heads
+    tied        the output head is the input embedding
+    gated       the feed-forward part has three matrices, not two
+    positions   rows of a learned position embedding
+    experts     feed-forward parts of a layer (`ffn` is then one expert's width), and how many of them a token takes
+    window      tokens that a sliding-window layer sees; every `full_every`-th layer sees all (0: none does)
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocabulary: int
+    head_dim: int = 0
+    tied: bool = False
+    gated: bool = True
+    positions: int = 0
+    experts: int = 0
+    experts_used: int = 0
+    window: int = 0
+    full_every: int = 0
+
+
+class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """Where weights come from.
+
+    built-in     none are needed
+    bundled      `file` inside the installed Python package `package`
+    huggingface  the files of `repo` at `revision` that the glob `file` names; an empty one: the whole repository.
+                 `unverified`: nobody has looked whether the repository holds them
+    """
+
+    kind: Literal["built-in", "bundled", "huggingface"]
     package: str = ""
     file: str = ""
+    repo: str = ""
+    revision: str = "main"
+    unverified: bool = False
 
 
 class Variant(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """One size, format and quantization of a family. `kv_bytes_per_token`: keys and values of one token in f16."""
+    """One size, format and quantization of a family.
+
+    kv_bytes_per_token  keys and values of one token in f16
+    size_bytes          of its files; 0 = not known
+    remote_code         its repository brings Python code without which the weights are of no use
+    """
 
     format: str
     engine: str
     quantization: str = "none"
     size_in_billions: float | None = None
     kv_bytes_per_token: int = 0
+    size_bytes: int = 0
+    remote_code: bool = False
     source: Source
+
+
+class Fetch(msgspec.Struct, kw_only=True, frozen=True):
+    """What must be downloaded before a launch: the files of a repository that one of the globs names."""
+
+    repo: str
+    revision: str = "main"
+    files: list[str] = []
 
 
 class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -36,6 +87,8 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     base_files   globs over names of .gguf files that are its base model, which cannot chat
     prompt_style named prompt builder for files without a chat template of their own
     sampling     what its makers advise where a request leaves a setting out
+    shapes       by size: f"{size_in_billions:g}"
+    notes        what a person should know before taking it, one sentence each
     """
 
     name: str
@@ -48,13 +101,16 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     sampling: dict[str, float | int] = {}
     files: list[str] = []
     base_files: list[str] = []
+    shapes: dict[str, Shape] = {}
+    notes: list[str] = []
     variants: list[Variant]
 
 
 class ModelSpec(msgspec.Struct, kw_only=True):
     """What a launch resolves to; two launches of equal specs and options are the same model.
 
-    `weights` are paths on this machine. A `context_length` of 0 and empty abilities mean: the file tells.
+    `weights` are paths on this machine; they are [] while there is something to `fetch` first.
+    A `context_length` of 0 and empty abilities mean: the file tells.
     """
 
     name: str
@@ -66,6 +122,7 @@ class ModelSpec(msgspec.Struct, kw_only=True):
     languages: list[str] = []
     context_length: int = 0
     weights: list[str] = []
+    fetch: Fetch | None = None
     prompt_style: dict[str, Any] | None = None
     chat_sibling: str | None = None
     sampling: dict[str, float | int] = {}
