@@ -42,12 +42,14 @@ class Source(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
 
     built-in     none are needed
     bundled      `file` inside the installed Python package `package`
+    file         `path` on this machine: a .gguf, or a folder of safetensors
     huggingface  the files of `repo` at `revision` that the glob `file` names; an empty one: the whole repository.
                  `unverified`: nobody has looked whether the repository holds them
     """
 
-    kind: Literal["built-in", "bundled", "huggingface"]
+    kind: Literal["built-in", "bundled", "huggingface", "file"]
     package: str = ""
+    path: str = ""
     file: str = ""
     repo: str = ""
     revision: str = "main"
@@ -128,9 +130,16 @@ class ModelSpec(msgspec.Struct, kw_only=True):
     sampling: dict[str, float | int] = {}
 
 
-@functools.cache
 def families() -> dict[str, Family]:
-    """All built-in families by name. A file that breaks the schema is a defect and raises."""
+    """All families by name: the built-in ones, then those that the user has registered. Reads the disk."""
+    from xin.catalog.registered import registered_families  # it is made of what this module has
+
+    return {**built_in_families(), **registered_families()}
+
+
+@functools.cache
+def built_in_families() -> dict[str, Family]:
+    """By name. A file that breaks the schema is a defect and raises."""
     decoded = (
         msgspec.toml.decode(file.read_bytes(), type=Family)
         for file in sorted(resources.files("xin.catalog").iterdir(), key=lambda file: file.name)
