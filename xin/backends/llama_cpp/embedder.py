@@ -15,7 +15,21 @@ from xin.backends.llama_cpp.model import Model
 from xin.errors import BadRequest, InternalError
 
 MAX_TOKENS = 8192  # of one input, and of one pass
+SEQUENCES = 64  # of one pass
 _NONE, _MEAN, _UNSPECIFIED = 0, 1, -1
+
+
+def embedding_params(model: Model, window: int, threads: int) -> Any:
+    """llama_context_params of the context that embeds."""
+    params = lib.llama_context_default_params()
+    params.n_ctx = params.n_batch = params.n_ubatch = params.n_outputs_max = min(window, MAX_TOKENS)
+    params.n_seq_max = SEQUENCES
+    params.kv_unified = True
+    params.n_threads = params.n_threads_batch = threads
+    params.embeddings = True
+    declared = model.number("pooling_type")
+    params.pooling_type = _MEAN if declared in (None, _NONE) else declared
+    return params
 
 
 class Embedder:
@@ -25,15 +39,8 @@ class Embedder:
         self._model = model
         self.size = int(lib.llama_model_n_embd_out(model.pointer))
         self._limit = min(window, MAX_TOKENS)
-        params = lib.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = self._limit
-        params.n_seq_max = self._sequences = 64
-        params.kv_unified = True
-        params.n_outputs_max = self._limit
-        params.n_threads = params.n_threads_batch = threads
-        params.embeddings = True
-        declared = model.number("pooling_type")
-        params.pooling_type = _MEAN if declared in (None, _NONE) else declared
+        params = embedding_params(model, self._limit, threads)
+        self._sequences = int(params.n_seq_max)
         self._context = Context(model.pointer, params, model.vocabulary.size, can_rewind=True)
         self._batch = Batch(self._limit)
 

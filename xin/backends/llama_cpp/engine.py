@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     from xin.backends.llama_cpp.model import Model
     from xin.chat.constraint import ConstraintFactory
 
-DEFAULT_WINDOW = 8192
-POOL_BYTES = 256 * 1024 * 1024  # of a KV pool that all requests share
-APART_FROM = 8  # requests
-APART_BYTES = 512 * 1024 * 1024  # up to this much, each request has its own
-_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
-_GGML_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
-_FLASH = {"auto": -1, "off": 0, "on": 1}
-
 
 class LlamaCppEngine(Engine):
     name = "llama.cpp"
@@ -33,6 +25,7 @@ class LlamaCppEngine(Engine):
     Options = LlamaCppOptions
 
     def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
+        from xin.backends.llama_cpp.context_params import cell_bytes, window_of
         from xin.backends.llama_cpp.prefix_cache import PrefixCache
         from xin.backends.llama_cpp.prompt import Prompt
         from xin.backends.llama_cpp.scheduler import Scheduler
@@ -40,8 +33,11 @@ class LlamaCppEngine(Engine):
         self._model = model
         self._options = options
         self._threads = options.threads or int(os.environ.get("XIN_THREADS", "0")) or os.cpu_count() or 1
-        self._window = _window(model, options)
-        self._cell_bytes = model.kv_cell_bytes(_BITS[options.cache_type_k], _BITS[options.cache_type_v])
+        self._window = window_of(model, options)
+        trained = model.trained_context
+        if trained and self._window > trained:
+            model.notes.append(f"context_length {self._window} is over the {trained} it was trained with")
+        self._cell_bytes = cell_bytes(model, options)
         self._context = self._make_context()
         model.attach_adapters(self._context.pointer)
         self._scheduler = Scheduler(
@@ -156,31 +152,10 @@ class LlamaCppEngine(Engine):
         self._model.close()
 
     def _make_context(self) -> Any:
-        import llama_cpp as lib
-
         from xin.backends.llama_cpp.context import Context
+        from xin.backends.llama_cpp.context_params import context_params
 
-        options = self._options
-        params = lib.llama_context_default_params()
-        # A pool of its own for each request spares many streams each other's masked cells; one pool for all lets few
-        # streams and a prompt share one pass.
-        apart = options.n_parallel * self._window
-        affordable = options.kv_cells is None and apart * self._cell_bytes <= APART_BYTES
-        params.kv_unified = not (affordable and options.n_parallel >= APART_FROM)
-        if params.kv_unified:
-            most = POOL_BYTES // max(self._cell_bytes, 1)
-            params.n_ctx = max(options.kv_cells or min(4 * self._window, most), self._window)
-        else:
-            params.n_ctx = apart
-        params.n_batch = options.n_batch
-        params.n_ubatch = min(options.n_ubatch, options.n_batch)
-        params.n_seq_max = options.n_parallel
-        params.n_outputs_max = min(options.n_batch, max(64, options.n_parallel))
-        params.flash_attn_type = _FLASH[options.flash_attn]
-        params.type_k = _GGML_TYPES[options.cache_type_k]
-        params.type_v = _GGML_TYPES[options.cache_type_v]
-        params.n_threads = params.n_threads_batch = self._threads
-        params.no_perf = True
+        params = context_params(self._model, self._options, self._threads)
         return Context(self._model.pointer, params, self._model.vocabulary.size, can_rewind=self._model.can_rewind)
 
     def _warm_up(self) -> None:
@@ -211,14 +186,3 @@ class LlamaCppEngine(Engine):
             threads=self._threads,
             notes=self._model.notes,
         )
-
-
-def _window(model: Model, options: LlamaCppOptions) -> int:
-    import llama_cpp as lib
-
-    trained = int(lib.llama_model_n_ctx_train(model.pointer))
-    if options.context_length is None:
-        return min(trained, DEFAULT_WINDOW) if trained > 0 else DEFAULT_WINDOW
-    if trained and options.context_length > trained:
-        model.notes.append(f"context_length {options.context_length} is over the {trained} it was trained with")
-    return options.context_length

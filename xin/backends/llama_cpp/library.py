@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,11 +14,14 @@ _ERROR = 4  # ggml_log_level
 _WARN = 3
 _EXPECTED = "n_ctx_seq ("  # one pool for all requests is larger than one window: that is meant
 _last: deque[str] = deque(maxlen=20)
+listeners: list[Callable[[int, str], None]] = []  # called with the level and text of all that llama.cpp logs
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _log(level: int, text: bytes, user_data: Any) -> None:
     line = text.decode("utf-8", "replace").rstrip()
+    for listener in listeners:
+        listener(level, line)
     if _WARN <= level <= _ERROR and line and _EXPECTED not in line:
         _last.append(line)
         print(f"{'ERROR' if level == _ERROR else 'WARNING'} llama.cpp: {line}", file=sys.stderr, flush=True)

@@ -37,6 +37,22 @@ class Model:
         self.vocabulary = Vocabulary(self.pointer)
         self._adapters = [_lora(self.pointer, item) for item in options.lora]
 
+    @classmethod
+    def dry(cls, path: str, options: Options) -> Model:
+        """Of its header alone, its memory only counted; without vocabulary and adapters."""
+        model = cls.__new__(cls)
+        library.start()
+        check_file(path)
+        params = lib.llama_model_default_params()
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
+        params.no_alloc = True
+        model.gpu_layers, model.notes = gpu.layers(path, options)
+        params.n_gpu_layers = model.gpu_layers
+        model.pointer = lib.llama_model_load_from_file(path.encode(), params)
+        if not model.pointer:
+            raise _load_error(path)
+        return model
+
     def meta(self, key: str) -> str | None:
         """One metadata value as text; None when the file lacks it."""
         size = 1 << 10
@@ -63,6 +79,11 @@ class Model:
     @property
     def size_bytes(self) -> int:
         return int(lib.llama_model_size(self.pointer))
+
+    @property
+    def trained_context(self) -> int:
+        """0 = the file does not tell."""
+        return max(0, int(lib.llama_model_n_ctx_train(self.pointer)))
 
     @property
     def can_rewind(self) -> bool:
