@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
+
+from xin.errors import BadRequest
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Shape(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -74,6 +79,15 @@ class Variant(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
     source: Source
 
 
+class VariantGroup(Variant, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """As files have them: one entry for all `quantizations` of a repository.
+
+    In `source.file`, {quantization} stands for each of them, {quantization_lower} for it in small letters.
+    """
+
+    quantizations: list[str] = []
+
+
 class Fetch(msgspec.Struct, kw_only=True, frozen=True):
     """What must be downloaded before a launch: the files of a repository that one of the globs names."""
 
@@ -105,7 +119,13 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     base_files: list[str] = []
     shapes: dict[str, Shape] = {}
     notes: list[str] = []
-    variants: list[Variant]
+    variants: Sequence[Variant]
+
+
+class FamilyFile(Family, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """A family as its file has it."""
+
+    variants: Sequence[VariantGroup]
 
 
 class ModelSpec(msgspec.Struct, kw_only=True):
@@ -140,12 +160,19 @@ def families() -> dict[str, Family]:
 @functools.cache
 def built_in_families() -> dict[str, Family]:
     """By name. A file that breaks the schema is a defect and raises."""
-    decoded = (
-        msgspec.toml.decode(file.read_bytes(), type=Family)
-        for file in sorted(resources.files("xin.catalog").iterdir(), key=lambda file: file.name)
-        if file.name.endswith(".toml")
-    )
-    return {family.name: family for family in decoded}
+    files = (file for file in resources.files("xin.catalog").iterdir() if file.name.endswith(".toml"))
+    read = (read_family(file.read_bytes(), file.name) for file in sorted(files, key=lambda file: file.name))
+    return {family.name: family for family in read}
+
+
+def read_family(text: bytes, where: str) -> Family:
+    """A family from TOML, with each quantization a variant of its own. BadRequest names the file and the field."""
+    try:
+        found = msgspec.toml.decode(text, type=FamilyFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise BadRequest(f"{where}: {exc}", "docs/models.md tells the fields", param="model") from exc
+    variants = [variant for group in found.variants for variant in _expanded(group, found.shapes)]
+    return _as(Family, found, variants=variants)
 
 
 def family_of_file(file_name: str) -> Family | None:
@@ -167,3 +194,20 @@ def _first(file_name: str, field: Literal["files", "base_files"]) -> Family | No
         if any(fnmatchcase(name, glob.lower()) for glob in getattr(family, field)):
             return family
     return None
+
+
+def _expanded(group: VariantGroup, shapes: dict[str, Shape]) -> Iterator[Variant]:
+    kv_bytes = group.kv_bytes_per_token
+    if not kv_bytes and (shape := shapes.get(f"{group.size_in_billions or 0:g}")):
+        kv_bytes = 4 * shape.layers * shape.kv_heads * (shape.head_dim or shape.hidden // shape.heads)
+    for quantization in group.quantizations or [group.quantization]:
+        file = group.source.file.replace("{quantization}", quantization)
+        file = file.replace("{quantization_lower}", quantization.lower())
+        source = msgspec.structs.replace(group.source, file=file)
+        yield _as(Variant, group, source=source, quantization=quantization, kv_bytes_per_token=kv_bytes)
+
+
+def _as(kind: type[T], given: msgspec.Struct, **changed: Any) -> T:
+    """The fields that both kinds have."""
+    names = kind.__struct_fields__
+    return kind(**{name: changed.get(name, getattr(given, name)) for name in names})
