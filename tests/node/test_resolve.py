@@ -46,8 +46,8 @@ def test_the_bundled_model_needs_no_hub(smollm2):
     [
         ({"size": 7}, "model_size_in_billions", "0.135"),
         ({"size": "big"}, "model_size_in_billions", "135M"),
-        ({"format": "pytorch"}, "model_format", "gguf"),
-        ({"quantization": "Q8_0"}, "quantization", "Q4_1"),
+        ({"format": "ggml"}, "model_format", "gguf"),
+        ({"quantization": "Q2_K"}, "quantization", "Q4_1"),
     ],
 )
 def test_what_does_not_fit_is_named_with_what_there_is(fields, param, there):
@@ -140,24 +140,25 @@ def test_files_of_model_dirs_go_by_their_names(tmp_path):
 
 def test_a_cached_repository(hub):
     current = hub / "snapshots" / ("0" * 39 + "1")
-    with pytest.raises(BadRequest, match="holds 2") as several:
-        resolve("org/tiny-GGUF")
-    assert "sub/tiny-1B.Q8_0.gguf" in several.value.hint
+    best = current / "sub/tiny-1B.Q8_0.gguf"
+    assert resolve("org/tiny-GGUF").weights == resolve("org/tiny-GGUF:*Q8*").weights == [str(best)]
     for name in ("org/tiny-GGUF:tiny-1B.Q4_K_M.gguf", "org/tiny-GGUF:q4_k_m"):
         assert resolve(name).weights == [str(current / "tiny-1B.Q4_K_M.gguf")]
     assert resolve("org/tiny-GGUF", quantization="Q8_0").weights == [str(current / "sub/tiny-1B.Q8_0.gguf")]
-    with pytest.raises(ModelNotFound, match="no other"):
-        resolve("org/tiny-GGUF:other.gguf")
-    with pytest.raises(ModelNotFound, match=r"no \.\./"):
-        resolve("org/tiny-GGUF:../../refs/main")
+    missing = resolve("org/tiny-GGUF:other.gguf")
+    assert missing.weights == [] and missing.fetch is not None and missing.fetch.files == ["other.gguf"]
+    gguf(current / "another-2B.Q8_0.gguf")
+    with pytest.raises(BadRequest, match="holds 2 models") as several:
+        resolve("org/tiny-GGUF")
+    assert "another-2B.Q8_0.gguf" in several.value.hint
     shutil.rmtree(hub / "refs")
     assert resolve("org/tiny-GGUF").quantization  # else the newest snapshot
 
 
-def test_a_repository_that_is_not_cached_says_how_to_fetch_it(hub):
-    with pytest.raises(ModelNotFound, match="not in the Hugging Face cache") as caught:
-        resolve("org/other:x.gguf")
-    assert caught.value.hint == "fetch it first: hf download org/other x.gguf"
+def test_a_repository_that_is_not_cached_is_fetched(hub):
+    spec = resolve("org/other:x.gguf")
+    assert (spec.weights, spec.format) == ([], "gguf")
+    assert spec.fetch is not None and (spec.fetch.repo, spec.fetch.files) == ("org/other", ["x.gguf"])
 
 
 def test_known_names_resolve_to_themselves(hub, tmp_path):
