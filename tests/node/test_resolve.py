@@ -147,10 +147,11 @@ def test_a_cached_repository(hub):
     assert resolve("org/tiny-GGUF", quantization="Q8_0").weights == [str(current / "sub/tiny-1B.Q8_0.gguf")]
     missing = resolve("org/tiny-GGUF:other.gguf")
     assert missing.weights == [] and missing.fetch is not None and missing.fetch.files == ["other.gguf"]
-    gguf(current / "another-2B.Q8_0.gguf")
+    other = gguf(current / "another-2B.Q8_0.gguf")
     with pytest.raises(BadRequest, match="holds 2 models") as several:
         resolve("org/tiny-GGUF")
     assert "another-2B.Q8_0.gguf" in several.value.hint
+    other.unlink()
     shutil.rmtree(hub / "refs")
     assert resolve("org/tiny-GGUF").quantization  # else the newest snapshot
 

@@ -74,6 +74,8 @@ class AsyncClient:
     job_action = _call(calls.job_action)
     plan = _call(calls.plan)
     engine_options = _call(calls.engine_options)
+    files = _call(calls.files)
+    remove_files = _call(calls.remove_files)
     stop = _call(calls.stop)
 
     chat = _call(calls.chat)
@@ -93,6 +95,8 @@ class AsyncClient:
     get_instance_info = _call(calls.get_instance_info)
     list_model_registrations = _call(calls.list_model_registrations)
     get_model_registration = _call(calls.get_model_registration)
+    register_model = _call(calls.register_model)
+    unregister_model = _call(calls.unregister_model)
 
     async def get_model(self, model_uid: str) -> AsyncModelHandle:
         """A running model. Raises ModelNotFound."""

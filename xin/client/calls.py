@@ -16,6 +16,7 @@ from xin.errors import BadRequest
 from xin.protocol.node import (
     Cluster,
     Event,
+    FilesRemoved,
     Instance,
     Job,
     JobAction,
@@ -26,6 +27,8 @@ from xin.protocol.node import (
     NodeInfo,
     OptionSpec,
     Plan,
+    RemoveFiles,
+    WeightFiles,
 )
 from xin.protocol.openai import (
     ChatCompletion,
@@ -173,6 +176,17 @@ def engine_options(engine: str) -> Call[list[OptionSpec]]:
     return _get(f"/api/engines/{_segment(engine, 'engine')}/options", list[OptionSpec])
 
 
+def files() -> Call[WeightFiles]:
+    """Every weight file on the node's machine, with its size and who uses it."""
+    return _get("/api/files", WeightFiles)
+
+
+def remove_files(name: str, *, foreign: bool = False, dry_run: bool = False) -> Call[FilesRemoved]:
+    """Remove the weights of a model, or a weight file by its path; `foreign`: also other programs'."""
+    order = RemoveFiles(name=name, foreign=foreign, dry_run=dry_run)
+    return _post("/api/files/remove", msgspec.to_builtins(order), FilesRemoved)
+
+
 def stop() -> Call[None]:
     """Ask the node to drain and end."""
     return exchange(Request("POST", "/api/stop"), _nothing)
@@ -276,6 +290,18 @@ def list_model_registrations(model_type: str, detailed: bool = False) -> Call[li
 
 def get_model_registration(model_type: str, model_name: str) -> Call[Json]:
     return _get(f"/v1/model_registrations/{quote(model_type, safe='')}/{quote(model_name)}", dict[str, Any])
+
+
+def register_model(model_type: str, model: str, persist: bool = True, worker_ip: str | None = None) -> Call[None]:
+    """Add a model by its description: JSON in Xinference's schema, or TOML or JSON in the catalogue's."""
+    body = {"model": model, "persist": persist, "worker_ip": worker_ip}
+    return exchange(_request(f"/v1/model_registrations/{quote(model_type, safe='')}", body), _nothing)
+
+
+def unregister_model(model_type: str, model_name: str) -> Call[None]:
+    """Forget a model that was registered; its weights stay."""
+    path = f"/v1/model_registrations/{quote(model_type, safe='')}/{_segment(model_name, 'model_name')}"
+    return exchange(Request("DELETE", path, timeout=None), _nothing)
 
 
 def handle_chat(

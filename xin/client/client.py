@@ -77,6 +77,8 @@ class Client:
     job_action = _call(calls.job_action)
     plan = _call(calls.plan)
     engine_options = _call(calls.engine_options)
+    files = _call(calls.files)
+    remove_files = _call(calls.remove_files)
     stop = _call(calls.stop)
 
     chat = _call(calls.chat)
@@ -96,6 +98,8 @@ class Client:
     get_instance_info = _call(calls.get_instance_info)
     list_model_registrations = _call(calls.list_model_registrations)
     get_model_registration = _call(calls.get_model_registration)
+    register_model = _call(calls.register_model)
+    unregister_model = _call(calls.unregister_model)
 
     def get_model(self, model_uid: str) -> ModelHandle:
         """A running model. Raises ModelNotFound."""

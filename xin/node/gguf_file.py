@@ -10,6 +10,7 @@ from xin.errors import BadRequest, ModelNotFound
 MAGIC = b"GGUF"
 UNKNOWN = "unknown"
 _SNIFF_BYTES = 512
+_MOST_PARTS = 1000
 _QUANTIZATION = re.compile(
     r"(?:^|[._-])((?:UD-)?(?:I?Q[1-8](?:_[0-9KSMLX]+)*|TQ[12]_0|MXFP4(?:_MOE)?|BF16|F16|F32))(?=[._-]|$)", re.IGNORECASE
 )
@@ -66,11 +67,11 @@ def checked(path: Path) -> Path:
 
     Raises ModelNotFound when it or a part of it is missing, BadRequest when it is something else than a GGUF.
     """
-    parts = _parts(path)
-    for part in parts:
+    files = parts(path)
+    for part in files:
         if not part.is_file():
             raise ModelNotFound(f"there is no file {part}", _missing_hint(path, part))
-    for part in parts:
+    for part in files:
         try:
             with part.open("rb") as file:
                 head = file.read(_SNIFF_BYTES)
@@ -81,12 +82,21 @@ def checked(path: Path) -> Path:
         if not head.startswith(MAGIC):
             hint = "give a model in GGUF format"
             raise BadRequest(f"{part} is not a GGUF: it is {what_is(head)}", hint, param="model_path")
-    return parts[0]
+    return files[0]
+
+
+def parts(path: Path) -> list[Path]:
+    """The file, or all files of a split model by any of them."""
+    found = _PART.search(path.stem)
+    if found is None or int(found[2]) > _MOST_PARTS:
+        return [path]
+    base = _PART.sub("", path.stem)
+    return [path.with_name(f"{base}-{n:05d}-of-{found[2]}{path.suffix}") for n in range(1, int(found[2]) + 1)]
 
 
 def size_bytes(path: Path) -> int:
     """Of all its parts. Blocking; 0 for what is missing."""
-    return sum(part.stat().st_size for part in _parts(path) if part.is_file())
+    return sum(part.stat().st_size for part in parts(path) if part.is_file())
 
 
 def what_is(head: bytes) -> str:
@@ -103,14 +113,6 @@ def what_is(head: bytes) -> str:
     except UnicodeDecodeError:
         return f"unknown data (it starts with {head[:4].hex(' ')})"
     return "a text file" if b"\0" not in head else f"unknown data (it starts with {head[:4].hex(' ')})"
-
-
-def _parts(path: Path) -> list[Path]:
-    found = _PART.search(path.stem)
-    if found is None:
-        return [path]
-    base = _PART.sub("", path.stem)
-    return [path.with_name(f"{base}-{n:05d}-of-{found[2]}{path.suffix}") for n in range(1, int(found[2]) + 1)]
 
 
 def _missing_hint(path: Path, part: Path) -> str:

@@ -1,4 +1,4 @@
-"""From what a person typed to a ModelSpec: a catalogue name, a .gguf, or org/repo[:file] of the Hugging Face cache.
+"""From what a person typed to a ModelSpec: a catalogue name, a path, what another program calls it, or org/repo[:file].
 
 Everything here reads the disk: call it in a thread.
 """
@@ -6,26 +6,20 @@ Everything here reads the disk: call it in a thread.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xin.catalog.spec import Family, ModelSpec, Variant, chat_sibling_of_file, families, family_of_file
+from xin.catalog.spec import Family, Fetch, ModelSpec, Variant, chat_sibling_of_file, families, family_of_file
 from xin.errors import BadRequest, ModelNotFound, XinError
-from xin.node import gguf_file
-from xin.node.local_models import (
-    GGUF_ENGINE,
-    REPO,
-    cached_repo,
-    gguf_files,
-    known_models,
-    made_models,
-    made_models_dir,
-    repo_files,
-    variant_weights,
-)
+from xin.node import gguf_file, quantization_choice, safetensors_folder, weights_index
+from xin.node.local_models import GGUF_ENGINE, REPO, gguf_files, known_models, made_models, preferred, variant_weights
+from xin.node.weights_found import GGUF, PYTORCH, Found
 
 Size = int | float | str | None
+_PYTORCH_QUANTIZATIONS = ["none", "8-bit", "4-bit"]  # made while loading
+_TAG = re.compile(r"(\d+(?:\.\d+)?[bm])(?:-(.+))?", re.IGNORECASE)
 
 
 def resolve(
@@ -37,17 +31,32 @@ def resolve(
     model_path: str | None = None,
     model_dirs: Sequence[str] = (),
 ) -> ModelSpec:
-    """Raises ModelNotFound with close matches, or BadRequest naming the field that does not fit the model."""
+    """What is on disk, else a spec that says in `fetch` what must be downloaded first.
+
+    Asked in this order: a catalogue name (`family`, `family:quantization`), a path, a name in `model_dirs` or another
+    program's store (`smollm2:135m`), org/repo[:path, glob or quantization], `family:size`. Raises ModelNotFound with
+    close matches, or BadRequest naming the field that does not fit the model.
+    """
     wish = _Wish(_size(size), format, quantization, engine)
     if model_path:
-        return _from_file(_absolute(model_path), name, wish)
-    repo, _, file = name.partition(":")
-    if family := families().get(repo):
-        return _from_family(family, wish.of(name, file))
-    if path := _as_path(name, model_dirs):
-        return _from_file(path, gguf_file.stem(path.name), wish)
+        return _from_path(_absolute(model_path), name, wish)
+    head, _, tag = name.partition(":")
+    family = families().get(head)
+    if family and (not tag or _is_quantization(tag, family)):
+        return _from_family(family, wish.of(name, tag), model_dirs)
+    if name.startswith(("/", "~", "./", "../")):
+        path = _absolute(name)
+        return _from_path(path, gguf_file.stem(path.name), wish)
+    found = weights_index.all_weights(model_dirs)
+    if one := weights_index.by_name(found, name):
+        return _of_found(one, wish)
+    repo = head.removeprefix("hf.co/")
     if REPO.fullmatch(repo):
-        return _from_repo(repo, file, wish)
+        return _from_repo(repo, tag, weights_index.of_repo(found, repo), wish)
+    if family:
+        return _from_family(family, wish.of_tag(name, tag), model_dirs)
+    if name.lower().endswith(".gguf"):
+        _absolute(name)
     raise not_known(name, model_dirs)
 
 
@@ -76,6 +85,19 @@ class _Wish:
             raise BadRequest(f"{name} is not {self.quantization}", "leave one of them out", param="quantization")
         return _Wish(self.size, self.format, quantization, self.engine)
 
+    def of_tag(self, name: str, tag: str) -> _Wish:
+        """With a size behind the colon, or a size, a dash and a quantization or format."""
+        found = _TAG.fullmatch(tag)
+        if found is None:
+            return self.of(name, tag)
+        if self.size is not None and not _same_size(self.size, _size(found[1])):
+            raise BadRequest(f"{name} is not of {self.size:g} B", "leave one out", param="model_size_in_billions")
+        sized = _Wish(_size(found[1]), self.format, self.quantization, self.engine)
+        if found[2] in (GGUF, PYTORCH):
+            sized.format = found[2]
+            return sized
+        return sized.of(name, found[2] or "")
+
     def check(self, model: str, sizes: list[float | None], formats: list[str], quantizations: list[str]) -> None:
         """Raise BadRequest for the first field that none of what there is fits."""
         if self.format and self.format.lower() not in map(str.lower, formats):
@@ -86,12 +108,21 @@ class _Wish:
             raise _unfit("model_size_in_billions", f"{self.size:g}", model, [f"{s:g}" for s in sizes if s is not None])
 
 
-def _from_family(family: Family, wish: _Wish) -> ModelSpec:
-    """A catalogued variant, else what was made of one here."""
+def _is_quantization(tag: str, family: Family) -> bool:
+    known = [*(v.quantization for v in family.variants), *(v.format for v in family.variants)]
+    known += [gguf_file.quantization_of(path.name) for path in _made_of(family)]
+    return tag.lower() in map(str.lower, known)
+
+
+def _from_family(family: Family, wish: _Wish, model_dirs: Sequence[str]) -> ModelSpec:
+    """A catalogued variant, else what was made of one here, else one to fetch."""
     variants = family.variants
     made = _made_of(family)
     if path := _made_as_wished(family, made, wish):
-        return _of_gguf(gguf_file.checked(path), f"{family.name}:{gguf_file.quantization_of(path.name)}", wish)
+        name = f"{family.name}:{gguf_file.quantization_of(path.name)}"
+        return _of_gguf(Found("made here", name, gguf_file.checked(path)), wish)
+    if wish.quantization and wish.quantization in {v.format for v in variants}:  # `family:pytorch`
+        wish = _Wish(wish.size, wish.quantization, None, wish.engine)
     wish.check(
         family.name,
         [v.size_in_billions for v in variants],
@@ -104,13 +135,40 @@ def _from_family(family: Family, wish: _Wish) -> ModelSpec:
         raise BadRequest(
             f"{family.name} has no such combination", f"there is: {', '.join(there)}", param="model_format"
         )
-    for variant in fitting:
-        weights = variant_weights(variant)
-        if weights is not None:
-            if variant.format == "gguf":
-                gguf_file.checked(Path(weights[0]))
-            return _catalogued(family, variant, weights, wish)
-    raise _not_fetched(family, fitting[0])
+    return _here(family, fitting, wish, model_dirs) or _to_fetch(family, fitting, wish)
+
+
+def _here(family: Family, fitting: list[Variant], wish: _Wish, model_dirs: Sequence[str]) -> ModelSpec | None:
+    """The best of the fitting variants that are on this machine."""
+    needs_look = any(variant.source.kind == "huggingface" for variant in fitting)
+    found = weights_index.all_weights(model_dirs) if needs_look else []
+    weighed = [(variant, variant_weights(family, variant, found)) for variant in fitting]
+    weights = {id(variant): paths for variant, paths in weighed if paths is not None}
+    if not weights:
+        return None
+    variant = preferred([one for one in fitting if id(one) in weights])
+    paths = weights[id(variant)]
+    if paths and variant.format == GGUF:
+        gguf_file.checked(paths[0])
+    elif paths and variant.format == PYTORCH:
+        safetensors_folder.checked(paths[0])
+    return _catalogued(family, variant, [str(path) for path in paths], wish)
+
+
+def _to_fetch(family: Family, fitting: list[Variant], wish: _Wish) -> ModelSpec:
+    """The usual quantization of the first size and format that the hub has."""
+    there = [variant for variant in fitting if variant.source.kind == "huggingface"]
+    if not there:
+        raise _not_fetched(family, fitting[0])
+    first = there[0]
+    alike = [one for one in there if (one.size_in_billions, one.format) == (first.size_in_billions, first.format)]
+    whole = [one for one in alike if one.quantization == "none"]
+    variant = whole[0] if whole else quantization_choice.usual(alike, lambda one: one.quantization)
+    spec = _catalogued(family, variant, [], wish)
+    source = variant.source
+    files = [source.file] if source.file else [*quantization_choice.REPO_FILES]
+    spec.fetch = Fetch(repo=source.repo, revision=source.revision, files=files)
+    return spec
 
 
 def _made_of(family: Family) -> list[Path]:
@@ -158,6 +216,9 @@ def _catalogued(family: Family, variant: Variant, weights: list[str], wish: _Wis
 
 
 def _not_fetched(family: Family, variant: Variant) -> XinError:
+    if variant.source.kind == "file":
+        where = variant.source.path
+        return ModelNotFound(f"the weights of {family.name} are not at {where}", "xin registrations shows it")
     distribution = variant.source.package.replace("_", "-")
     return ModelNotFound(
         f"the weights of {family.name} are not on this machine",
@@ -166,77 +227,111 @@ def _not_fetched(family: Family, variant: Variant) -> XinError:
     )
 
 
-def _from_file(path: Path, name: str, wish: _Wish) -> ModelSpec:
-    path = gguf_file.checked(_only_file_of(path))
-    return _of_gguf(path, name, wish)
+def _from_path(path: Path, name: str, wish: _Wish) -> ModelSpec:
+    """A file, or a folder that stands for the one model in it."""
+    if path.is_dir():
+        files = gguf_files([str(path)])
+        if not files:
+            return _of_found(Found("file", name, safetensors_folder.checked(path), PYTORCH), wish)
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files[:20])
+            raise BadRequest(f"{path} holds {len(files)} .gguf files", f"name one of: {names}", param="model_path")
+        path = files[0]
+    return _of_gguf(Found("file", name, gguf_file.checked(path)), wish)
 
 
-def _of_gguf(path: Path, name: str, wish: _Wish) -> ModelSpec:
-    size, quantization = gguf_file.size_of(path.name), gguf_file.quantization_of(path.name)
+def _of_found(one: Found, wish: _Wish) -> ModelSpec:
+    if one.format == GGUF:
+        gguf_file.checked(one.path)
+        return _of_gguf(one, wish)
+    folder, family = safetensors_folder.checked(one.path), families().get(one.family)
+    wish.check(one.name, [one.size_in_billions or wish.size], [PYTORCH], _PYTORCH_QUANTIZATIONS)
+    return ModelSpec(
+        name=one.name,
+        engine=wish.engine or safetensors_folder.ENGINE,
+        format=PYTORCH,
+        quantization=wish.quantization or "none",
+        size_in_billions=wish.size or weights_index.size_in_billions_of(one),
+        weights=[str(folder)],
+        **(
+            _told(family)
+            if (family := families().get(one.family))
+            else {"abilities": safetensors_folder.abilities(folder)}
+        ),
+    )
+
+
+def _of_gguf(one: Found, wish: _Wish) -> ModelSpec:
+    size, quantization = weights_index.size_in_billions_of(one), weights_index.quantization_of(one)
     if quantization == gguf_file.UNKNOWN and wish.quantization:  # the name does not tell, so the launch may
         quantization = wish.quantization
     size = wish.size if size is None else size
-    wish.check(path.name, [size], ["gguf"], [quantization])
-    family = families().get(name) or family_of_file(path.name)
-    known: dict[str, Any] = {}
-    if family:
-        known = {
-            "abilities": family.abilities,
-            "languages": family.languages,
-            "context_length": family.context_length,
-            "prompt_style": family.prompt_style,
-            "sampling": family.sampling,
-        }
+    shown = one.name if one.source == "ollama" else one.path.name
+    wish.check(shown, [size], [GGUF], [quantization])
+    family = families().get(one.family or one.name) or family_of_file(one.path.name)
     return ModelSpec(
-        name=name,
+        name=one.name,
         engine=wish.engine or GGUF_ENGINE,
-        format="gguf",
+        format=GGUF,
         quantization=quantization,
         size_in_billions=size,
-        weights=[str(path)],
-        chat_sibling=chat_sibling_of_file(path.name),
-        **known,
+        weights=[str(gguf_file.parts(one.path)[0])],
+        chat_sibling=chat_sibling_of_file(one.path.name),
+        **(_told(family) if family else {}),
     )
 
 
-def _from_repo(repo: str, file: str, wish: _Wish) -> ModelSpec:
-    folder = cached_repo(repo)
-    if folder is None:
-        command = f"hf download {repo} " + (file or "--include '*.gguf'")
-        raise ModelNotFound(
-            f"{repo} is not in the Hugging Face cache", f"fetch it first: {command}", param="model_name"
-        )
-    files = repo_files(folder)
-    names = [path.relative_to(folder).as_posix() for path in files]
-    if not files:
-        raise ModelNotFound(
-            f"{repo} in the Hugging Face cache holds no .gguf", f"hf download {repo} --include '*.gguf'"
-        )
-    wanted = file.lower()
-    fitting = [
-        path
-        for path, known in zip(files, names, strict=True)
-        if (not wanted or wanted in (known.lower(), path.name.lower(), gguf_file.quantization_of(path.name).lower()))
-        and (not wish.quantization or wish.quantization.lower() == gguf_file.quantization_of(path.name).lower())
-    ]
-    if len(fitting) == 1:
-        return _of_gguf(gguf_file.checked(fitting[0]), repo if len(files) == 1 else f"{repo}:{fitting[0].name}", wish)
-    if not fitting:
-        what = f"no {file or wish.quantization}"
-        raise ModelNotFound(f"{repo} has {what} in the Hugging Face cache", f"there is: {', '.join(names)}")
-    raise BadRequest(
-        f"{repo} holds {len(fitting)} .gguf files", f"choose one: {repo}:{' '.join(names)}", param="model_name"
+def _told(family: Family) -> dict[str, Any]:
+    """What the catalogue knows of a file that it does not list."""
+    return {
+        "abilities": family.abilities,
+        "languages": family.languages,
+        "context_length": family.context_length,
+        "prompt_style": family.prompt_style,
+        "sampling": family.sampling,
+    }
+
+
+def _from_repo(repo: str, file: str, here: list[Found], wish: _Wish) -> ModelSpec:
+    """The best quantization of what is here, if these are all of one model; else what to fetch."""
+    fitting = weights_index.of_repo(here, repo, file) if file else here
+    if wish.format:
+        fitting = [one for one in fitting if one.format == wish.format.lower()]
+    if wish.quantization:
+        fitting = [one for one in fitting if one.format == PYTORCH or _is(weights_index.quantization_of(one), wish)]
+    fitting = [one for one in fitting if one.format == GGUF] or fitting
+    bases = {gguf_file.base_name(one.file.rpartition("/")[2] or one.path.name).lower() for one in fitting}
+    if len(bases) > 1:
+        names = " ".join(one.file for one in fitting)
+        raise BadRequest(f"{repo} holds {len(bases)} models", f"choose one: {repo}:{names}", param="model_name")
+    if fitting:
+        return _of_found(quantization_choice.best(fitting, weights_index.quantization_of), wish)
+    return _repo_to_fetch(repo, file, wish)
+
+
+def _is(quantization: str, wish: _Wish) -> bool:
+    return quantization.lower() == (wish.quantization or "").lower()
+
+
+def _repo_to_fetch(repo: str, file: str, wish: _Wish) -> ModelSpec:
+    """`fetch.files` is empty when only the list of the repository's files can tell: see quantization_choice."""
+    wanted = file or wish.quantization or ""
+    is_pytorch = (wish.format or "").lower() == PYTORCH or (not file and not wish.format and "gguf" not in repo.lower())
+    if is_pytorch:
+        files = [*quantization_choice.REPO_FILES] if wish.format else []
+    elif not wanted or any(char in wanted for char in "*?[") or wanted.lower().endswith(".gguf"):
+        files = [wanted] if wanted else []
+    else:
+        files = [f"*{text}*.gguf" for text in dict.fromkeys((wanted, wanted.upper(), wanted.lower()))]
+    quantization = "none" if is_pytorch else gguf_file.quantization_of(f"-{wanted}") if wanted else gguf_file.UNKNOWN
+    return ModelSpec(
+        name=f"{repo}:{file}" if file else repo,
+        engine=wish.engine or (safetensors_folder.ENGINE if is_pytorch else GGUF_ENGINE),
+        format=PYTORCH if is_pytorch else GGUF,
+        quantization=(wish.quantization or "none") if is_pytorch else quantization,
+        size_in_billions=wish.size or gguf_file.size_of(repo),
+        fetch=Fetch(repo=repo, files=files),
     )
-
-
-def _as_path(name: str, model_dirs: Sequence[str]) -> Path | None:
-    """A file when `name` says so, or is the name of a file in `model_dirs`, with or without .gguf."""
-    if name.startswith(("/", "~", "./", "../")):
-        return _absolute(name)
-    for path in gguf_files([str(made_models_dir()), *model_dirs]):
-        if name in (path.name, gguf_file.stem(path.name)):
-            return path
-    return _absolute(name) if name.lower().endswith(".gguf") and ":" not in name else None
 
 
 def _absolute(text: str) -> Path:
@@ -244,17 +339,6 @@ def _absolute(text: str) -> Path:
     if not path.is_absolute():
         raise BadRequest(f"{text} is not a whole path", "give the path from / on: the node has its own folder")
     return path
-
-
-def _only_file_of(path: Path) -> Path:
-    """A folder stands for the one model in it."""
-    if not path.is_dir():
-        return path
-    files = gguf_files([str(path)])
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files[:20])
-        raise BadRequest(f"{path} holds {len(files)} .gguf files", f"name one of: {names}", param="model_path")
-    return files[0] if files else path
 
 
 def _size(size: Size) -> float | None:

@@ -306,7 +306,8 @@ class LogLine(msgspec.Struct):
 class LocalModel(msgspec.Struct, kw_only=True):
     """GET /api/models: a model that this node can launch now, without fetching anything.
 
-    `source`: built-in, bundled, file, huggingface. `model_name` is what a launch takes.
+    `source`: built-in, bundled, made here, file, huggingface, lmstudio, llama.cpp, ollama, xinference. `model_name` is
+    what a launch takes.
     """
 
     model_name: str
@@ -321,6 +322,54 @@ class LocalModel(msgspec.Struct, kw_only=True):
     source: str = "file"
     weights: list[str] = []
     size_bytes: int = 0
+
+
+class WeightFile(msgspec.Struct, kw_only=True):
+    """GET /api/files: a weight file, once however many `paths` lead to it.
+
+    model_names   what can be launched of it · used_by: uids of running models that have it open
+    """
+
+    path: str
+    size_bytes: int
+    sources: list[str] = []
+    paths: list[str] = []
+    model_names: list[str] = []
+    used_by: list[str] = []
+
+
+class WeightFiles(msgspec.Struct, kw_only=True):
+    """`total_bytes`: what they take together, each counted once."""
+
+    total_bytes: int
+    files: list[WeightFile] = []
+
+
+class RemoveFiles(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /api/files/remove. `name`: of a model, or the path of a weight file.
+
+    foreign   also files of other programs' stores, and of the folders that the configuration names
+    dry_run   say what would be done, and do nothing
+    """
+
+    name: str
+    foreign: bool = False
+    dry_run: bool = False
+
+
+class KeptFile(msgspec.Struct):
+    path: str
+    reason: str
+
+
+class FilesRemoved(msgspec.Struct, kw_only=True):
+    """What is removed, or with `dry_run` would be; what stays, and why; bytes that the disk has more."""
+
+    name: str
+    removed: list[str] = []
+    kept: list[KeptFile] = []
+    freed_bytes: int = 0
+    dry_run: bool = False
 
 
 encode_event = msgspec.json.Encoder().encode

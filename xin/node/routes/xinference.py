@@ -7,10 +7,9 @@ from typing import Any
 from aiohttp import web
 
 from xin import __version__
-from xin.errors import ModelNotFound
 from xin.node.keys import IDENTITY, MANAGER, SAMPLER
 from xin.node.routes.body import flag, json_response
-from xin.protocol.node import Device, Instance, LocalModel
+from xin.protocol.node import Device, Instance
 
 _STATUS = {
     "downloading": "CREATING",
@@ -62,23 +61,6 @@ async def devices(request: web.Request) -> web.Response:
     return json_response(sum(device.kind != "cpu" for device in found))
 
 
-async def registrations(request: web.Request) -> web.Response:
-    """The models that can be launched here, once per name."""
-    kind = request.match_info["type"]
-    models = await request.app[MANAGER].known_models()
-    families = _by_name(models) if kind == "LLM" else {}
-    detailed = flag(request, "detailed")
-    return json_response([_registration(name, specs, detailed) for name, specs in families.items()])
-
-
-async def registration(request: web.Request) -> web.Response:
-    name = request.match_info["name"]
-    specs = _by_name(await request.app[MANAGER].known_models()).get(name)
-    if specs is None or request.match_info["type"] != "LLM":
-        raise ModelNotFound(f"there is no model {name!r} here", "GET /api/models lists them")
-    return json_response(_registration(name, specs, detailed=True))
-
-
 def _instance(instance: Instance, address: str) -> dict[str, Any]:
     status, created = _STATUS[instance.state], int(instance.launched_at)
     replica = {
@@ -119,33 +101,3 @@ def _details(devices: list[Device], accelerators: list[Device]) -> dict[str, Any
         "gpu_utilization": sum(busy) / len(busy) if busy else None,
         "software_version": __version__,
     }
-
-
-def _by_name(models: list[LocalModel]) -> dict[str, list[LocalModel]]:
-    families: dict[str, list[LocalModel]] = {}
-    for model in models:
-        families.setdefault(model.model_name, []).append(model)
-    return families
-
-
-def _registration(name: str, specs: list[LocalModel], detailed: bool) -> dict[str, Any]:
-    first = specs[0]
-    found: dict[str, Any] = {"model_name": name, "is_builtin": first.source in ("built-in", "bundled")}
-    if detailed:
-        found |= {
-            "model_type": "LLM",
-            "model_lang": first.model_lang,
-            "model_ability": first.model_ability,
-            "context_length": first.context_length,
-            "model_description": first.description,
-            "model_specs": [
-                {
-                    "model_format": spec.model_format,
-                    "model_size_in_billions": spec.model_size_in_billions,
-                    "quantizations": [spec.quantization],
-                    "cache_status": [True],
-                }
-                for spec in specs
-            ],
-        }
-    return found
