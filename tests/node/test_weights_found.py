@@ -175,7 +175,7 @@ def test_hostile_stores_do_no_harm(home, monkeypatch):
     os.mkfifo(home / "pipe.gguf")
     (library / "esc\x1b[2J").mkdir()
     (library / "esc\x1b[2J/latest").write_text("{}")
-    os.makedirs(os.fsencode(home) + b"/.lmstudio/models/org/\xff\xfe")
+    Path(os.fsdecode(os.fsencode(home) + b"/.lmstudio/models/org/\xff\xfe")).mkdir(parents=True)
     snapshots = home / ".cache/huggingface/hub/models--org--x/snapshots"
     snapshots.mkdir(parents=True)
     (snapshots / "a").symlink_to(snapshots)

@@ -89,7 +89,10 @@ class VariantGroup(Variant, kw_only=True, forbid_unknown_fields=True, frozen=Tru
 
 
 class Fetch(msgspec.Struct, kw_only=True, frozen=True):
-    """What must be downloaded before a launch: the files of a repository that one of the globs names."""
+    """What must be downloaded before a launch: the files of a repository that one of the globs names.
+
+    Without globs, what `xin.node.quantization_choice.chosen_files` takes of the repository's list.
+    """
 
     repo: str
     revision: str = "main"
