@@ -59,6 +59,7 @@ class AsyncClient:
     instances = _call(calls.instances)
     models = _call(calls.models)
     local_models = _call(calls.local_models)
+    catalogue = _call(calls.catalogue)
     launch = _call(calls.launch)
     terminate = _call(calls.terminate)
     cancel_launch = _call(calls.cancel_launch)

@@ -14,6 +14,7 @@ from xin.client.exchange import Call, Request, Stream, event_reader, exchange, r
 from xin.client.prompt import Turns, messages_of, tools_of
 from xin.errors import BadRequest
 from xin.protocol.node import (
+    CatalogueModel,
     Cluster,
     Event,
     FilesRemoved,
@@ -90,6 +91,11 @@ def models() -> Call[list[Model]]:
 def local_models() -> Call[list[LocalModel]]:
     """What the node can launch."""
     return _get("/api/models", list[LocalModel])
+
+
+def catalogue() -> Call[list[CatalogueModel]]:
+    """All that could be launched: families, with what is here of each, then what is here of no family."""
+    return _get("/api/catalogue", list[CatalogueModel])
 
 
 def launch(request: LaunchRequest, *, wait: bool = True, on_demand: bool = False) -> Call[str]:

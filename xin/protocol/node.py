@@ -324,6 +324,52 @@ class LocalModel(msgspec.Struct, kw_only=True):
     size_bytes: int = 0
 
 
+class CatalogueEntry(msgspec.Struct, kw_only=True):
+    """One size and format of a family, from one place, in its quantizations.
+
+    source         built-in, bundled, file, huggingface …; `unverified`: nobody has looked whether the repository has it
+    remote_code    its repository brings Python code without which the weights are of no use
+    here           quantizations that are on this machine
+    weights_bytes  in memory, by quantization: of the files where they are here, else an estimate; 0 = not known
+    kv_bytes       keys and values of one token in f16; 0 = not known
+    """
+
+    model_format: str
+    model_engine: str
+    model_size_in_billions: float | None = None
+    quantizations: list[str] = []
+    source: str = "huggingface"
+    repo: str = ""
+    revision: str = ""
+    files: list[str] = []
+    unverified: bool = False
+    remote_code: bool = False
+    here: list[str] = []
+    weights_bytes: dict[str, int] = {}
+    kv_bytes: int = 0
+
+
+class CatalogueModel(msgspec.Struct, kw_only=True):
+    """GET /api/catalogue: a family, or what is on this machine beside them.
+
+    origin         built-in, registered, or found (on this machine, of no family)
+    prompt_style   for files without a chat template of their own; None: the file's own template
+    notes          what a person should know before taking it
+    """
+
+    model_name: str
+    description: str = ""
+    model_lang: list[str] = []
+    model_ability: list[str] = []
+    context_length: int = 0
+    origin: str = "built-in"
+    prompt_style: dict[str, Any] | None = None
+    chat_sibling: str | None = None
+    sampling: dict[str, float | int] = {}
+    notes: list[str] = []
+    entries: list[CatalogueEntry] = []
+
+
 class WeightFile(msgspec.Struct, kw_only=True):
     """GET /api/files: a weight file, once however many `paths` lead to it.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from xin.node.routes import (
+    catalogue,
     chat,
     completions,
     embeddings,
@@ -58,6 +59,7 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.get("/api/cluster", node_info.cluster),
         web.get("/api/instances", node_info.instances),
         web.get("/api/models", node_info.models),
+        web.get("/api/catalogue", catalogue.catalogue),
         web.get("/api/files", files.files),
         web.post("/api/files/remove", files.remove_files),
         web.get("/api/events", events.events),
