@@ -317,6 +317,7 @@ async def test_two_answers_are_compared(sessions: SessionStore, size: tuple[int,
         fits(on.app)
         await until(lambda: "128 vs 97 tok" in on.text("#diff-header"))
         assert "\x1b" not in on.text("#diff-left-text")
+        await until(lambda: on.dialog.query_one("#diff-left").max_scroll_y > 10)
         await on.press("down", "pagedown")
         assert on.dialog.query_one("#diff-left").scroll_offset.y > 1
         await on.press("]")

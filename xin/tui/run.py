@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from xin.tui.app import Workbench
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from xin.tui.start import Starter
 
 LAST_SECONDS = 3.0
@@ -45,6 +47,15 @@ class OnTerminal(Workbench):
     """Paints its frame before the first place is there; ends in order when the terminal closes or it is told to end."""
 
     FRONT = True
+
+    def get_driver_class(self) -> type[Driver]:
+        driver = super().get_driver_class()
+        module = sys.modules[driver.__module__]
+        if hasattr(module, "XTermParser"):
+            from xin.tui.paste_parser import PasteParser
+
+            module.XTermParser = PasteParser  # type: ignore[attr-defined]
+        return driver
 
     def on_mount(self) -> None:
         if not self.is_web:  # there Textual's driver listens itself

@@ -9,6 +9,8 @@ from rich.cells import cell_len, set_cell_size
 from xin.tui.glyphs import G
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)")
+_ESCAPES_OF_LINES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)")
+_CONTROLS_OF_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _JOINERS = re.compile("[\u200d\ufe0e\ufe0f]|(?<=[\u2190-\u2bff\U0001f000-\U0001faff])[\U0001f3fb-\U0001f3ff]")
 _LINE_ENDS = re.compile(r"\r\n?|[\n\t\x85\u2028\u2029]")
@@ -21,6 +23,12 @@ def clean(text: str) -> str:
         return text
     text = _LINE_ENDS.sub(" ", _ESCAPES.sub("", text))
     return _JOINERS.sub("", _CONTROLS.sub("", text))
+
+
+def plain(text: str) -> str:
+    """Lines, as text fields hold them: their ends are \\n; escape sequences and control bytes, which would act, go."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROLS_OF_LINES.sub("", _ESCAPES_OF_LINES.sub("", text))
 
 
 def fit(text: str, cells: int) -> str:

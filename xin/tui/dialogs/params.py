@@ -19,7 +19,7 @@ from xin.sessions.records import PaneRecord
 from xin.tui.chat import sampling
 from xin.tui.dialogs.typing import TypingDialog
 from xin.tui.glyphs import G
-from xin.tui.text import clean
+from xin.tui.text import clean, plain
 
 _OF_XIN_RUN = {"temperature": "--temperature", "top_p": "--top-p", "max_tokens": "--max-tokens", "seed": "--seed"}
 
@@ -63,7 +63,7 @@ class ParamsDialog(TypingDialog[list[PaneRecord]]):
         yield Static("", id="params-scope", markup=False)
         with VerticalScroll(id="params-fields", can_focus=False):
             yield TextArea(
-                self._pane.system,
+                plain(self._pane.system),
                 id="params-system",
                 compact=True,
                 highlight_cursor_line=False,

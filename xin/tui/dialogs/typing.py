@@ -31,7 +31,7 @@ class OneLine(TypingDialog[str]):
 
     def __init__(self, title: str, value: str = "", *, command: str = "", verb: str = "done") -> None:
         super().__init__(title, command=command, keys=f"{G.enter} {verb}   esc back")
-        self._value = value
+        self._value = clean(value)
 
     def body(self) -> ComposeResult:
         yield Input(self._value, id="one-line")

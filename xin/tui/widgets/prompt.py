@@ -12,6 +12,7 @@ from textual.widgets import TextArea
 
 from xin.tui.chat.chips import Chips
 from xin.tui.chat.history import History
+from xin.tui.text import plain
 
 HEIGHTS = (1, 8)
 
@@ -57,8 +58,8 @@ class Prompt(TextArea):
         return self.chips.unfold(self.text)
 
     def put(self, text: str) -> None:
-        """Replace the text; the cursor goes to its end."""
-        self.load_text(text)
+        """Replace the text, made plain; the cursor goes to its end."""
+        self.load_text(plain(text))
         self.move_cursor(self.document.end)
         self._fit()
 
@@ -128,6 +129,7 @@ class Prompt(TextArea):
             super().action_delete_left()
 
     async def _on_paste(self, event: events.Paste) -> None:
+        event.text = plain(event.text)
         chip = self.chips.fold(event.text)
         if chip is None:
             return  # TextArea inserts it
