@@ -19,6 +19,7 @@ from prompts import prose
 PROMPT_WORDS = 44  # about 60 tokens
 PREFIX_WORDS = 796  # about 1,000 tokens
 LONG_WORDS = 995  # about 1,250 tokens
+SHORT_TIMES = 3  # a measurement of two seconds is made more often
 SEED_STRIDE = 100  # a measurement that is repeated has prompts of its own
 Figures = dict[str, float]
 Measure = Callable[[Peer, int], Awaitable[Figures]]
@@ -56,19 +57,20 @@ class Bench:
             if kind.name in self.peers
         ]
 
-    async def run(self, scenario: str, peers: Sequence[Peer], measure: Measure) -> None:
-        """Interleaved rounds; the order turns by one each round. llama_cpp.server takes part in the first few."""
+    async def run(self, scenario: str, peers: Sequence[Peer], measure: Measure, *, times: int = 1) -> None:
+        """Interleaved rounds, there and back by turns: neighbours in `peers` are measured next to one another, so that
+        a drift of the machine cancels. `times` as many rounds; llama_cpp.server takes part in the first few."""
         self.commands[scenario] = {peer.name: peer.describe() for peer in peers}
         notes = self.samples.setdefault(scenario, {})
-        for number in range(self.rounds):
-            turn = number % len(peers)
-            for peer in [*peers[turn:], *peers[:turn]]:
+        rounds = self.rounds * times
+        for number in range(rounds):
+            for peer in peers if number % 2 == 0 else reversed(peers):
                 if isinstance(peer, LlamaCppPython) and number >= self.slow_rounds:
                     continue
                 figures = await self._calmly(scenario, peer, measure, number)
                 notes.setdefault(peer.name, []).append(figures)
                 shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-                self.say(f"{scenario} [{number + 1}/{self.rounds}] {peer.name}: {shown}")
+                self.say(f"{scenario} [{number + 1}/{rounds}] {peer.name}: {shown}")
 
     async def _calmly(self, scenario: str, peer: Peer, measure: Measure, number: int) -> Figures:
         """The measurement, done again while other processes or the host disturb it; then the calmest one counts.
@@ -97,19 +99,23 @@ async def fresh(bench: Bench, streams: int) -> None:
             return _raw_figures((await peer.generate(prompts, bench.tokens))["times"], streams)
         return await _load_figures(peer, [_ask(peer, prompt, bench.tokens) for prompt in prompts])
 
-    kinds = (RawLoop, LlamaServer, LlamaCppPython, Xin)
+    kinds = (RawLoop, Xin, LlamaServer, LlamaCppPython)
     async with _up(bench.make(*kinds), bench.shape(streams, 1024)) as peers:
-        await bench.run(f"fresh {streams}", peers, measure)
+        await bench.run(f"fresh {streams}", peers, measure, times=SHORT_TIMES if streams == 1 else 1)
 
 
 async def shared(bench: Bench) -> None:
-    """Eight streams with one new 1,000-token prefix arrive together, after one stream with such a prefix alone."""
+    """Eight streams with one new 1,000-token prefix arrive together; before and after, one with such a prefix alone."""
 
     async def measure(peer: Peer, number: int) -> Figures:
-        alone = await stream_one(peer.url, _ask(peer, _branch(_seed(20, number), 0), 8))
+        async def alone(again: int) -> float:
+            return (await stream_one(peer.url, _ask(peer, _branch(_seed(20, number, again), 0), 8))).ttft
+
+        before = await alone(0)
         prefix = _seed(21, number)
         figures = await _load_figures(peer, [_ask(peer, _branch(prefix, index), bench.tokens) for index in range(8)])
-        return {"ttft_one": alone.ttft, "worst_over_one": figures["ttft_worst"] / alone.ttft, **figures}
+        one = (before + await alone(1)) / 2
+        return {"ttft_one": one, "worst_over_one": figures["ttft_worst"] / one, **figures}
 
     async with _up(bench.make(LlamaServer, Xin), bench.shape(8, 1536)) as peers:
         await bench.run("shared prefix", peers, measure)
@@ -132,24 +138,28 @@ async def follow_up(bench: Bench) -> None:
         later = await stream_one(peer.url, _ask(peer, history + suffix, 4))
         return {"ttft": at_once.ttft, "ttft_after_other": later.ttft, "tokens": _uncached(at_once)}
 
-    async with _up(bench.make(RawLoop, LlamaServer, Xin), bench.shape(1, 2048)) as peers:
+    async with _up(bench.make(RawLoop, Xin, LlamaServer), bench.shape(1, 2048)) as peers:
         await bench.run("follow-up", peers, measure)
 
 
 async def long_prompt(bench: Bench) -> None:
-    """A 1,250-token prompt arrives while three streams run."""
+    """A 1,250-token prompt arrives while three streams run; before and after, one like it alone."""
 
     async def measure(peer: Peer, number: int) -> Figures:
-        alone = await stream_one(peer.url, _ask(peer, prose(LONG_WORDS, _seed(40, number)), 4))
+        async def alone(again: int) -> float:
+            return (await stream_one(peer.url, _ask(peer, prose(LONG_WORDS, _seed(40, number, again)), 4))).ttft
+
+        before = await alone(0)
         asks = [_ask(peer, prose(PROMPT_WORDS, _seed(41, number, index)), 1200) for index in range(3)]
         late = _ask(peer, prose(LONG_WORDS, _seed(42, number)), 4)
         running, long = await stream_beside(peer.url, asks, replace(late, delay=2.0))
         gaps = [gap for reply in running for gap in _gaps_within(reply, long.sent_at, long.arrivals[0])]
+        one = (before + await alone(1)) / 2
         return {
             "worst_gap": max(gaps),
-            "ttft_alone": alone.ttft,
+            "ttft_alone": one,
             "ttft_beside": long.ttft,
-            "beside_over_alone": long.ttft / alone.ttft,
+            "beside_over_alone": long.ttft / one,
             "running": sum(reply.ended_at >= long.arrivals[0] for reply in running),
         }
 
@@ -187,7 +197,7 @@ async def two_models(bench: Bench) -> None:
         return {"alone": alone.rate, "one": rates[0], "two": rates[1], "sum_over_alone": sum(rates) / alone.rate}
 
     async with contextlib.AsyncExitStack() as stack:
-        peers = bench.make(RawLoop, LlamaServer, LlamaCppPython, Xin)
+        peers = bench.make(RawLoop, Xin, LlamaServer, LlamaCppPython)
         peers = await stack.enter_async_context(_up(peers, shape))
         pairs = {peer.name: await pair(peer) for peer in peers if not isinstance(peer, RawLoop)}
         await bench.run("two models", peers, measure)
