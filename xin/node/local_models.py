@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xin.catalog.spec import Family, Variant, families, family_of_file
-from xin.node import gguf_file, quantization_choice, safetensors_folder, weights_index
+from xin.node import gguf_file, quantization_choice, safetensors_folder
 from xin.node.weights_folders import gguf_files as gguf_files
 from xin.node.weights_folders import made_models as made_models
 from xin.node.weights_folders import made_models_dir as made_models_dir
@@ -15,6 +15,7 @@ from xin.node.weights_found import GGUF, Found, size_of
 from xin.node.weights_huggingface import REPO as REPO
 from xin.node.weights_huggingface import cached_repo as cached_repo
 from xin.node.weights_huggingface import hub_cache as hub_cache
+from xin.node.weights_index import WeightsIndex, quantization_of, size_in_billions_of
 from xin.protocol.node import LocalModel
 
 GGUF_ENGINE = "llama.cpp"
@@ -22,13 +23,13 @@ GGUF_ENGINE = "llama.cpp"
 
 def known_models(model_dirs: Sequence[str]) -> list[LocalModel]:
     """The catalogue's, then all else that any source holds, each under a name that resolve() takes."""
-    found = weights_index.all_weights(model_dirs)
-    models = [model for family in families().values() for model in _of_family(family, found)]
+    index, known = WeightsIndex.of_disk(model_dirs), families()
+    models = [model for family in known.values() for model in _of_family(family, index)]
     taken = {model.model_name for model in models}
-    return [*models, *(local_model(one) for one in found if one.name not in taken)]
+    return [*models, *(local_model(one, known) for one in index.found if one.name not in taken)]
 
 
-def variant_weights(family: Family, variant: Variant, found: Sequence[Found]) -> list[Path] | None:
+def variant_weights(family: Family, variant: Variant, index: WeightsIndex) -> list[Path] | None:
     """Paths of a catalogued variant's weights; [] when it needs none, None when they are not on this machine."""
     source = variant.source
     if source.kind == "built-in":
@@ -41,7 +42,7 @@ def variant_weights(family: Family, variant: Variant, found: Sequence[Found]) ->
     if source.kind == "file":
         path = Path(source.path)
         return [path] if path.exists() else None
-    return weights_index.variant_weights(family, variant, found)
+    return index.variant_weights(family, variant)
 
 
 def preferred(here: Sequence[Variant]) -> Variant:
@@ -64,16 +65,16 @@ def variant_name(family: Family, variant: Variant, here: Sequence[Variant]) -> s
     return f"{family.name}:{'-'.join(filter(None, (size, other)))}"
 
 
-def local_model(one: Found) -> LocalModel:
-    family = families().get(one.family) or family_of_file(one.path.name)
+def local_model(one: Found, known: Mapping[str, Family]) -> LocalModel:
+    family = known.get(one.family) or family_of_file(one.path.name)
     is_gguf = one.format == GGUF
     abilities = [] if is_gguf else safetensors_folder.abilities(one.path)
     return LocalModel(
         model_name=one.name,
         model_engine=GGUF_ENGINE if is_gguf else safetensors_folder.ENGINE,
         model_format=one.format,
-        quantization=weights_index.quantization_of(one),
-        model_size_in_billions=weights_index.size_in_billions_of(one),
+        quantization=quantization_of(one),
+        model_size_in_billions=size_in_billions_of(one),
         model_ability=family.abilities if family else abilities,
         model_lang=family.languages if family else [],
         context_length=family.context_length if family else 0,
@@ -84,15 +85,14 @@ def local_model(one: Found) -> LocalModel:
     )
 
 
-def _of_family(family: Family, found: Sequence[Found]) -> list[LocalModel]:
-    weighed = [(variant, variant_weights(family, variant, found)) for variant in family.variants]
+def _of_family(family: Family, index: WeightsIndex) -> list[LocalModel]:
+    weighed = [(variant, variant_weights(family, variant, index)) for variant in family.variants]
     here = {id(variant): weights for variant, weights in weighed if weights is not None}
     present = [variant for variant in family.variants if id(variant) in here]
-    by_path = {one.path: one for one in found}
     made: dict[str, LocalModel] = {}
     for variant in present:
         weights, name = here[id(variant)], variant_name(family, variant, present)
-        source = next((by_path[path].source for path in weights if path in by_path), variant.source.kind)
+        source = next((index.by_path[path].source for path in weights if path in index.by_path), variant.source.kind)
         made.setdefault(name, _catalogued(family, variant, weights, name, source))
     return list(made.values())
 

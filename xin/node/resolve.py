@@ -13,9 +13,10 @@ from typing import Any
 
 from xin.catalog.spec import Family, Fetch, ModelSpec, Variant, chat_sibling_of_file, families, family_of_file
 from xin.errors import BadRequest, ModelNotFound, XinError
-from xin.node import gguf_file, quantization_choice, safetensors_folder, weights_index
+from xin.node import gguf_file, quantization_choice, safetensors_folder
 from xin.node.local_models import GGUF_ENGINE, REPO, gguf_files, known_models, made_models, preferred, variant_weights
 from xin.node.weights_found import GGUF, PYTORCH, Found
+from xin.node.weights_index import WeightsIndex, quantization_of, size_in_billions_of
 
 Size = int | float | str | None
 _PYTORCH_QUANTIZATIONS = ["none", "8-bit", "4-bit"]  # made while loading
@@ -47,12 +48,12 @@ def resolve(
     if name.startswith(("/", "~", "./", "../")):
         path = _absolute(name)
         return _from_path(path, gguf_file.stem(path.name), wish)
-    found = weights_index.all_weights(model_dirs)
-    if one := weights_index.by_name(found, name):
+    index = WeightsIndex.of_disk(model_dirs)
+    if one := index.by_name(name):
         return _of_found(one, wish)
     repo = head.removeprefix("hf.co/")
     if REPO.fullmatch(repo):
-        return _from_repo(repo, tag, weights_index.of_repo(found, repo), wish)
+        return _from_repo(repo, tag, index, wish)
     if family:
         return _from_family(family, wish.of_tag(name, tag), model_dirs)
     if name.lower().endswith(".gguf"):
@@ -141,8 +142,8 @@ def _from_family(family: Family, wish: _Wish, model_dirs: Sequence[str]) -> Mode
 def _here(family: Family, fitting: list[Variant], wish: _Wish, model_dirs: Sequence[str]) -> ModelSpec | None:
     """The best of the fitting variants that are on this machine."""
     needs_look = any(variant.source.kind == "huggingface" for variant in fitting)
-    found = weights_index.all_weights(model_dirs) if needs_look else []
-    weighed = [(variant, variant_weights(family, variant, found)) for variant in fitting]
+    index = WeightsIndex.of_disk(model_dirs) if needs_look else WeightsIndex([])
+    weighed = [(variant, variant_weights(family, variant, index)) for variant in fitting]
     weights = {id(variant): paths for variant, paths in weighed if paths is not None}
     if not weights:
         return None
@@ -251,7 +252,7 @@ def _of_found(one: Found, wish: _Wish) -> ModelSpec:
         engine=wish.engine or safetensors_folder.ENGINE,
         format=PYTORCH,
         quantization=wish.quantization or "none",
-        size_in_billions=wish.size or weights_index.size_in_billions_of(one),
+        size_in_billions=wish.size or size_in_billions_of(one),
         weights=[str(folder)],
         **(
             _told(family)
@@ -262,7 +263,7 @@ def _of_found(one: Found, wish: _Wish) -> ModelSpec:
 
 
 def _of_gguf(one: Found, wish: _Wish) -> ModelSpec:
-    size, quantization = weights_index.size_in_billions_of(one), weights_index.quantization_of(one)
+    size, quantization = size_in_billions_of(one), quantization_of(one)
     if quantization == gguf_file.UNKNOWN and wish.quantization:  # the name does not tell, so the launch may
         quantization = wish.quantization
     size = wish.size if size is None else size
@@ -292,20 +293,20 @@ def _told(family: Family) -> dict[str, Any]:
     }
 
 
-def _from_repo(repo: str, file: str, here: list[Found], wish: _Wish) -> ModelSpec:
+def _from_repo(repo: str, file: str, index: WeightsIndex, wish: _Wish) -> ModelSpec:
     """The best quantization of what is here, if these are all of one model; else what to fetch."""
-    fitting = weights_index.of_repo(here, repo, file) if file else here
+    fitting = index.of_repo(repo, file)
     if wish.format:
         fitting = [one for one in fitting if one.format == wish.format.lower()]
     if wish.quantization:
-        fitting = [one for one in fitting if one.format == PYTORCH or _is(weights_index.quantization_of(one), wish)]
+        fitting = [one for one in fitting if one.format == PYTORCH or _is(quantization_of(one), wish)]
     fitting = [one for one in fitting if one.format == GGUF] or fitting
     bases = {gguf_file.base_name(one.file.rpartition("/")[2] or one.path.name).lower() for one in fitting}
     if len(bases) > 1:
         names = " ".join(one.file for one in fitting)
         raise BadRequest(f"{repo} holds {len(bases)} models", f"choose one: {repo}:{names}", param="model_name")
     if fitting:
-        return _of_found(quantization_choice.best(fitting, weights_index.quantization_of), wish)
+        return _of_found(quantization_choice.best(fitting, quantization_of), wish)
     return _repo_to_fetch(repo, file, wish)
 
 
