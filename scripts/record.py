@@ -1,13 +1,14 @@
 """Record the workbench for the README and docs/tui.md: real frames of the real program, as SVG.
 
-python scripts/record.py           docs/images/workbench.svg (animated) and the stills of docs/tui.md
-python scripts/record.py film      only the animation
+python scripts/record.py           all of docs/images
+python scripts/record.py film      only workbench.svg, the animation; `stills`: of docs/tui.md; `browser`: browser.png
 
-Needs tmux, llama.cpp and the demo model (`make setup`); takes about a minute.
+Needs tmux, llama.cpp and the demo model (`make setup`), for `browser` a Chromium; takes about a minute.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from chromium import chromium
 from demo import QUESTION, home, node
 from terminal_svg import Shot, film, still
 from tmux import NotShown, Tmux
@@ -24,6 +26,7 @@ from xin.client import Client
 XIN = [sys.executable, "-m", "xin"]
 OUT = Path(__file__).parents[1] / "docs" / "images"
 SIZE = (120, 34)
+PIXELS = (1120, 640)
 MODEL = "smollm2"
 QUANTIZATIONS = ("Q8_0", "Q2_K")
 LOOK_SECONDS = 0.1
@@ -73,7 +76,7 @@ class Recorder:
 
 
 def main() -> int:
-    wanted = sys.argv[1:] or ["film", "stills"]
+    wanted = sys.argv[1:] or ["film", "stills", "browser"]
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="xin-record-") as folder:
         environment = {**os.environ, "XIN_HOME": str(home(Path(folder))), "XIN_REGISTRY": f"{folder}/registry"}
@@ -86,6 +89,8 @@ def main() -> int:
             if "stills" in wanted:
                 with Tmux(command, environment, SIZE) as window:
                     _stills(window)
+            if "browser" in wanted:
+                asyncio.run(_browser(endpoint, Path(folder)))
     return 0
 
 
@@ -145,6 +150,20 @@ def _stills(window: Tmux) -> None:
     window.press("3")
     window.wait("KIND")
     _shoot(window, "jobs")
+
+
+async def _browser(endpoint: str, folder: Path) -> None:
+    """Both models asked in a real browser, with the keys of a terminal."""
+    async with chromium(folder / "chromium", PIXELS) as page:
+        await page.call("Page.navigate", url=f"{endpoint}/")
+        await page.until_shown("Models 2", "live")
+        await page.type("  b")
+        await page.until_shown("ALL 2 panes")
+        await page.type(f"{QUESTION}\r")
+        await page.until_shown("✓ done", "✓ done", seconds=90)
+        await asyncio.sleep(1.5)
+        (OUT / "browser.png").write_bytes(picture := await page.picture())
+        print(f"{OUT / 'browser.png'}: {len(picture) // 1000} kB")
 
 
 def _until_done(window: Tmux) -> None:

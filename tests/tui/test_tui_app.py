@@ -183,11 +183,11 @@ async def test_a_question_has_a_yes_and_a_no_and_shows_its_command(key, answer):
             answers.append(await app.ask("Stop [bold]x[/]?", command="xin terminate x", danger=True))
 
         app.run_worker(ask())
-        await until(lambda: app.screen.query("#question"))
+        await until(lambda: app.screen.query("#question") and app.screen.is_attached and app.screen.is_mounted)
         assert str(app.screen.query_one("#question", Static).visual) == "Stop [bold]x[/]?"
         assert "$ xin terminate x" in str(app.screen.query_one("#dialog-command", Static).visual)
         await pilot.press("y")
-        assert app.clipboard == "xin terminate x"
+        await until(lambda: app.clipboard == "xin terminate x")
         await pilot.press(key)
         await until(lambda: answers == [answer])
 

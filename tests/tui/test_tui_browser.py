@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,8 +11,13 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from aiohttp import ClientSession
-from chromium import chromium, executable
 from node_process import NodeProcess, running_node
+
+from xin.sessions.records import MessageRecord
+from xin.sessions.store import SessionStore
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+from chromium import chromium, executable
 
 COLOURS = """
 (() => {
@@ -70,14 +76,48 @@ async def test_a_killed_node_leaves_no_workbench_behind(tmp_path: Path) -> None:
 async def test_a_browser_shows_the_bench_and_takes_keys(node: NodeProcess, tmp_path: Path) -> None:
     async with chromium(tmp_path / "profile") as page:
         await page.call("Page.navigate", url=f"{node.endpoint}/")
-        await page.until_received("parrot")
+        await page.until_shown("parrot")
         await page.type("2")
-        await asyncio.sleep(1)
-        await page.type("1?")
-        await asyncio.sleep(1)
+        await page.until_shown("F4 editor")
+        await page.type("a 1?")
+        await page.until_shown("a 1?")
         assert await page.evaluate("document.body.classList.contains('-first-byte')")
         assert await page.evaluate(COLOURS) > 8
         assert len(await page.picture()) > 20_000
         own = urlsplit(node.endpoint).netloc
         assert {urlsplit(url).netloc for url in page.requests} <= {own, ""}
         assert not page.console
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(executable() is None, reason="a Chromium (apt install chromium)")
+async def test_two_quantizations_of_a_real_model_answer_side_by_side_in_a_browser(
+    tmp_path: Path, smollm2: Path
+) -> None:
+    home = tmp_path / "home"
+    with running_node(home, "--name", "desk") as node:
+        made = node.xin("jobs", "quantize", "smollm2", "Q8_0", timeout=120)
+        assert made.returncode == 0, made.stderr
+        for name in ("smollm2:Q4_1", "smollm2:Q8_0"):
+            launched = node.xin("launch", name, "--model-uid", name.replace(":", "-"), timeout=120)
+            assert launched.returncode == 0, launched.stderr
+        async with chromium(tmp_path / "profile", (1200, 760)) as page:
+            await page.call("Page.navigate", url=f"{node.endpoint}/")
+            await page.until_shown("Models 2", "smollm2-Q8_0")
+            await page.type("  b")
+            await page.until_shown("ALL 2 panes")
+            await page.type("What is the capital of France?\r")
+            shown = await page.until_shown("✓ done", "✓ done", seconds=120)
+            assert shown.count("Paris") >= 2 and "smollm2-Q8_0 @desk" in shown, shown
+            assert len(await page.picture()) > 20_000 and not page.console
+        answers = [message.text for message in stored(home) if message.role == "assistant"]
+    assert len(answers) == 2
+    for answer in answers:
+        assert all(word in shown for word in answer.split()[:5]), (answer, shown)
+
+
+def stored(home: Path) -> list[MessageRecord]:
+    """What the workbench has written down of the one session."""
+    with SessionStore(home / "data" / "sessions.db") as store:
+        [session] = store.sessions()
+        return store.load(session.id).messages

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import Static
 from waiting import until
 
 from tests.live_node import LiveNode
 from xin.sessions.store import SessionStore
 from xin.tui.app import Workbench
+from xin.tui.dialogs.quit import Quit
 from xin.tui.screens.chat import ChatScreen
 from xin.tui.store import Target
 
@@ -316,6 +318,44 @@ async def test_panes_too_narrow_for_the_screen_are_pages(node: LiveNode):
         assert len(screen.panes) == 2 and all(pane.display for pane in screen.panes)
 
 
+async def test_every_dialog_closes_by_esc_and_leaving_is_asked_over_any(node: LiveNode):
+    async with chatting(node.url, "quick", "other") as chat:
+        app, screen, pilot = chat
+        await ask(chat, "who is best")
+        for key in ("f1", "ctrl+p", "f2", "ctrl+t", "alt+s", "alt+d", "f8", "f5"):
+            await pilot.press(key)
+            await until(lambda: app.screen is not screen, what=key)
+            dialog = app.screen
+            await pilot.press("ctrl+q")
+            await until(lambda: isinstance(app.screen, Quit), what=key)
+            await pilot.press("escape")
+            await until(lambda dialog=dialog: app.screen is dialog, what=key)
+            await pilot.press("escape")
+            await until(lambda: app.screen is screen, what=key)
+        await pilot.press("f5")
+        await until(lambda: app.screen is not screen)
+        await pilot.press("2", "escape")
+        await until(lambda: app.screen is screen)
+        app.sessions.flush()
+        assert [one.winner for one in app.sessions.votes(screen.session.id or 0)] == ["other"]
+        await pilot.press("f5")
+        await until(lambda: app.screen is not screen)
+        await pilot.press("ctrl+q", "ctrl+q")
+        await until(lambda: app._exit)
+
+
+async def test_help_begins_with_the_keys_of_the_chat(node: LiveNode):
+    async with chatting(node.url, "quick") as chat:
+        app, screen, pilot = chat
+        assert app.focused is screen.prompt
+        await pilot.press("f1")
+        await until(lambda: app.screen is not screen)
+        told = str(app.screen.query_one("#help-scroll Static", Static).visual)
+        places = [told.index(words) for words in ("Send the prompt", "Add, remove", "Everywhere", "Editing text")]
+        assert places == sorted(places)
+        assert told.index("Cursor up") > places[-1]
+
+
 async def test_commands_in_the_prompt(node: LiveNode):
     async with chatting(node.url, "quick", "other") as chat:
         app, screen, pilot = chat
@@ -367,8 +407,8 @@ async def test_a_long_talk_shows_its_end_and_fetches_the_rest(node: LiveNode):
 async def test_resizing_while_it_streams_breaks_nothing(node: LiveNode):
     async with chatting(node.url, "slow", "slow-2", "quick") as chat:
         app, screen, pilot = chat
-        await ask(chat, TEXT * 20, wait=False)
-        for size in [(80, 24), (160, 45), (60, 16), (40, 10), (200, 50), (38, 12), (120, 36)] * 3:
+        await ask(chat, TEXT * 8, wait=False)
+        for size in [(80, 24), (160, 45), (60, 16), (40, 10), (200, 50), (38, 12), (120, 36)] * 2:
             await pilot.resize_terminal(*size)
             await pilot.pause(0.05)
         assert all(strip.cell_length == 120 for strip in app.screen._compositor.render_strips())

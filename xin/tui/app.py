@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 Severity = Literal["information", "warning", "error"]
 SAME_TOAST_SECONDS = 5.0
 WARM_SECONDS = 1.0
+TEXTUALS_ENTER = "\u23ce"
 _PLACES = {
     "bench": ("xin.tui.screens.bench", "BenchScreen"),
     "chat": ("xin.tui.screens.chat", "ChatScreen"),
@@ -270,8 +271,8 @@ class Workbench(App[None]):
         return commands(self, screen)
 
     def get_key_display(self, binding: Binding) -> str:
-        """F2, not f2; with ASCII alone enter, not its sign."""
-        shown = super().get_key_display(binding)
+        """F2, not f2; one sign for enter; with ASCII alone its name."""
+        shown = super().get_key_display(binding).replace(TEXTUALS_ENTER, glyphs.G.enter)
         if glyphs.is_ascii() and not shown.isascii():
             from xin.tui.ascii_filter import KEY_NAMES
 

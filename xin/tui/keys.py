@@ -12,6 +12,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 GROUP_OF_APP = "Everywhere"
+GROUP_OF_TEXT = "Editing text"
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,7 +27,7 @@ class Act:
 
 
 def acts(screen: Screen[Any]) -> list[Act]:
-    """Each action once, with all its keys, the nearest to the focus first."""
+    """Each action once, with all its keys: the nearest to the focus first, what Textual's own widgets can do last."""
     found: dict[tuple[int, str], list[tuple[DOMNode, Binding, bool]]] = {}
     for active in screen.active_bindings.values():
         if not active.binding.system:
@@ -36,9 +37,20 @@ def acts(screen: Screen[Any]) -> list[Act]:
     for entries in found.values():
         node, binding, enabled = entries[0]
         keys = " ".join(dict.fromkeys(screen.app.get_key_display(one) for _, one, _ in entries))
-        made.append(Act(node, binding, group_of(node), keys, enabled))
+        made.append(Act(node, binding, _group(node, binding), keys, enabled))
     chain = list(screen.focused.ancestors_with_self) if screen.focused is not None else [screen, screen.app]
-    return sorted(made, key=lambda act: chain.index(act.node) if act.node in chain else len(chain))
+    ours = sorted(made, key=lambda act: chain.index(act.node) if act.node in chain else len(chain))
+    return sorted(ours, key=lambda act: act.binding.id is None)
+
+
+def _group(node: DOMNode, binding: Binding) -> str:
+    """All of ours have an id."""
+    if binding.id is None:
+        from textual.widgets import Input, TextArea
+
+        if isinstance(node, Input | TextArea):
+            return GROUP_OF_TEXT
+    return group_of(node)
 
 
 def group_of(node: DOMNode) -> str:

@@ -1,10 +1,14 @@
-"""A headless Chromium, driven over its DevTools protocol: what a page asks for and is sent, and a picture of it."""
+"""A headless Chromium, driven over its DevTools protocol: what a page asks for and is sent, its terminal's text, and a
+picture of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import itertools
+import re
 import shutil
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
@@ -13,9 +17,51 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse
+from rich.cells import cell_len
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--no-first-run"]
+
+_DRAWN = re.compile(
+    r"\x1b\[(\d*);?(\d*)H|\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x1f]|[^\x00-\x1f]+"
+)
+
+
+class Screen:
+    """What a terminal shows of Textual's output, which is text put at places."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, dict[int, str]] = {}
+        self._row = self._column = 1
+
+    def draw(self, output: str) -> None:
+        """Whole escape sequences only."""
+        for part in _DRAWN.finditer(output):
+            if part[1] is not None:
+                self._row, self._column = int(part[1] or 1), int(part[2] or 1)
+            elif part[0] == "\n":
+                self._row += 1
+            elif part[0] == "\r":
+                self._column = 1
+            elif part[0] >= " ":
+                self._write(part[0])
+
+    def _write(self, text: str) -> None:
+        for character in text:
+            width = cell_len(character)
+            row = self._rows.setdefault(self._row, {})
+            if width:
+                row[self._column] = character
+                row.update(dict.fromkeys(range(self._column + 1, self._column + width), ""))
+            self._column += width
+
+    @property
+    def text(self) -> str:
+        lines = []
+        for number in range(1, max(self._rows, default=0) + 1):
+            row = self._rows.get(number, {})
+            lines.append("".join(row.get(column, " ") for column in range(1, max(row, default=0) + 1)))
+        return "\n".join(lines)
 
 
 def executable() -> str | None:
@@ -23,11 +69,12 @@ def executable() -> str | None:
 
 
 class Page:
-    """One tab. `requests` are the URLs it has asked for, `received` the text that came over its WebSockets."""
+    """One tab. `requests` are the URLs it has asked for, `screen` what came over its WebSockets, drawn."""
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self.requests: list[str] = []
-        self.received = ""
+        self.screen = Screen()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.console: list[str] = []
         self._socket = socket
         self._ids = itertools.count(1)
@@ -44,6 +91,7 @@ class Page:
         return reply["result"].get("value")
 
     async def type(self, text: str) -> None:
+        """Enter is a carriage return."""
         for character in text:
             await self.call("Input.dispatchKeyEvent", type="char", text=character)
 
@@ -52,13 +100,15 @@ class Page:
         shot = await self.call("Page.captureScreenshot", format="png")
         return base64.b64decode(shot["data"])
 
-    async def until_received(self, text: str, seconds: float = 60) -> None:
+    async def until_shown(self, *texts: str, seconds: float = 60) -> str:
+        """The screen, once it shows all of them; one that is given twice must be there twice."""
         try:
             async with asyncio.timeout(seconds):
-                while text not in self.received:  # noqa: ASYNC110 - the browser tells when it likes
-                    await asyncio.sleep(0.05)
+                while any(self.screen.text.count(text) < texts.count(text) for text in texts):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)  # the browser tells when it likes
         except TimeoutError:
-            raise AssertionError(f"{text!r} did not come: {self.received[-500:]!r} {self.console}") from None
+            raise AssertionError(f"{texts} did not come:\n{self.screen.text}\n{self.console}") from None
+        return self.screen.text
 
     async def listen(self) -> None:
         async for message in self._socket:
@@ -75,8 +125,8 @@ class Page:
             self.requests.append(told["url"])
         elif method == "Network.webSocketFrameReceived":
             frame = told["response"]
-            data = base64.b64decode(frame["payloadData"]) if frame["opcode"] == 2 else b""
-            self.received += data.decode(errors="replace")
+            if frame["opcode"] == 2:
+                self.screen.draw(self._decoder.decode(base64.b64decode(frame["payloadData"])))
         elif method in ("Log.entryAdded", "Runtime.exceptionThrown"):
             self.console.append(str(told)[:300])
 
