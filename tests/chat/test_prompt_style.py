@@ -115,6 +115,8 @@ def test_a_conversation(described: PromptStyle, prompt: str) -> None:
         (LLAMA2, "<s>[INST] <<SYS>>\nSpeak French.\n<</SYS>>\n\nHi [/INST]"),
         (STARCHAT, "<|system|>\nSpeak French.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\n"),
         (FALCON, "Speak French.\n\nUser: Hi\n\nAssistant:"),
+        (CHATGLM, "Speak French.\n[Round 0]\n问：Hi\n答："),
+        (INTERNLM, "Speak French.\n<s><|User|>:Hi<eoh>\n<|Bot|>:"),
         (
             QWEN,
             "<|im_start|>system\nSpeak French.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",

@@ -164,8 +164,8 @@ def families() -> dict[str, Family]:
 def built_in_families() -> dict[str, Family]:
     """By name. A file that breaks the schema is a defect and raises."""
     files = (file for file in resources.files("xin.catalog").iterdir() if file.name.endswith(".toml"))
-    read = (read_family(file.read_bytes(), file.name) for file in sorted(files, key=lambda file: file.name))
-    return {family.name: family for family in read}
+    read = (read_family(file.read_bytes(), file.name) for file in files)
+    return {family.name: family for family in sorted(read, key=lambda family: family.name)}
 
 
 def read_family(text: bytes, where: str) -> Family:
@@ -179,24 +179,28 @@ def read_family(text: bytes, where: str) -> Family:
 
 
 def family_of_file(file_name: str) -> Family | None:
-    """The family that a chat model's .gguf file belongs to, by its name."""
-    return _first(file_name, "files")
+    """The family that a .gguf file belongs to, by its name."""
+    return _of_file(file_name, "files")
 
 
 def chat_sibling_of_file(file_name: str) -> str | None:
     """The name of the chat model beside a base model's .gguf file."""
-    if family_of_file(file_name):
-        return None
-    family = _first(file_name, "base_files")
+    if family := family_of_file(file_name):
+        return family.chat_sibling
+    family = _of_file(file_name, "base_files")
     return family.name if family else None
 
 
-def _first(file_name: str, field: Literal["files", "base_files"]) -> Family | None:
+def _of_file(file_name: str, field: Literal["files", "base_files"]) -> Family | None:
+    """By the longest glob that fits: it says most."""
     name = file_name.lower()
-    for family in families().values():
-        if any(fnmatchcase(name, glob.lower()) for glob in getattr(family, field)):
-            return family
-    return None
+    fitting = (
+        (len(glob), family)
+        for family in families().values()
+        for glob in getattr(family, field)
+        if fnmatchcase(name, glob.lower())
+    )
+    return max(fitting, key=lambda fit: fit[0], default=(0, None))[1]
 
 
 def _expanded(group: VariantGroup, shapes: dict[str, Shape]) -> Iterator[Variant]:

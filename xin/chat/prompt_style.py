@@ -162,7 +162,8 @@ def _internlm(style: PromptStyle, system: str, turns: list[Turn]) -> str:
 
 def _chatglm(style: PromptStyle, system: str, turns: list[Turn]) -> str:
     """Rounds count from 0 for ChatGLM, whose separator is one newline, and from 1 for ChatGLM2."""
-    sep, text = style.intra_message_sep, system
+    sep = style.intra_message_sep
+    text = system + sep if system else ""
     number = 1 if sep == "\n\n" else 0
     for i, (who, said) in enumerate(turns):
         if who == 0 or i == 0:
