@@ -1,4 +1,4 @@
-"""`xin list`."""
+"""`xin list`, when its line is not as plain as xin.cli.entry takes it."""
 
 from __future__ import annotations
 
@@ -6,63 +6,38 @@ from typing import Annotated
 
 import typer
 
-from xin.cli import arguments, output
-from xin.cli.connection import connect
-from xin.protocol.node import Instance, LocalModel
+from xin.cli import arguments
+from xin.cli.listing import print_list
 
 app = typer.Typer(rich_markup_mode=None)
+
+Everything = Annotated[bool, typer.Option("--all", "-a", help="All models that could be launched.")]
+Ability = Annotated[str | None, typer.Option("--ability", metavar="WORD", help="chat, generate, embed, rerank, …")]
+Size = Annotated[str | None, typer.Option("--size", metavar="SIZE", help="7, 135M, or 3-8: billions of parameters.")]
+Language = Annotated[str | None, typer.Option("--lang", metavar="CODE", help="en, zh, …")]
+Fits = Annotated[bool, typer.Option("--fits", help="What fits into the memory of one device of the node.")]
+Downloaded = Annotated[bool, typer.Option("--downloaded", help="What is on the node's disk.")]
 
 
 @app.command("list")
 def list_models(
-    everything: Annotated[bool, typer.Option("--all", "-a", help="All models that can be launched here.")] = False,
+    everything: Everything = False,
+    ability: Ability = None,
+    size: Size = None,
+    language: Language = None,
+    fits: Fits = False,
+    downloaded: Downloaded = False,
     endpoint: arguments.Endpoint = None,
     json: arguments.Json = False,
 ) -> None:
-    """List running models, or with --all every model that this node can launch."""
-    with connect(endpoint) as client:
-        if everything:
-            models = client.local_models()
-            return output.print_json(models) if json else _print_models(models)
-        instances = client.instances()
-    return output.print_json(instances) if json else _print_instances(instances)
-
-
-def _print_instances(instances: list[Instance]) -> None:
-    if not instances:
-        output.say("no model is running; launch one: xin launch MODEL (xin list --all shows which)")
-        return
-    headers = ("UID", "NAME", "SIZE", "FORMAT", "QUANT", "STATE", "MEMORY")
-    rows = [
-        (
-            one.model_uid,
-            one.model_name,
-            output.billions(one.model_size_in_billions),
-            one.model_format,
-            one.quantization,
-            one.state if one.state != "loading" else f"loading {one.progress:.0%}",
-            output.size(one.worker.rss_bytes or sum(one.memory_bytes.values())),
-        )
-        for one in instances
-    ]
-    output.draw(output.table(headers, rows, right=("SIZE", "MEMORY")))
-    for one in instances:
-        if one.cause:
-            output.say(output.one_line(f"{one.model_uid}: {one.cause}"))
-
-
-def _print_models(models: list[LocalModel]) -> None:
-    headers = ("NAME", "SIZE", "FORMAT", "QUANT", "LANGUAGES", "ABILITIES", "FROM")
-    rows = [
-        (
-            one.model_name,
-            output.billions(one.model_size_in_billions),
-            one.model_format,
-            one.quantization,
-            ", ".join(one.model_lang) or "-",
-            ", ".join(one.model_ability) or "-",
-            one.source,
-        )
-        for one in models
-    ]
-    output.draw(output.table(headers, rows, right=("SIZE",)))
+    """List running models; with --all, or any filter, the models that could be launched."""
+    print_list(
+        everything=everything,
+        ability=ability,
+        size=size,
+        language=language,
+        fits=fits,
+        downloaded=downloaded,
+        endpoint=endpoint,
+        json=json,
+    )

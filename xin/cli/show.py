@@ -11,7 +11,7 @@ import typer
 from xin.cli import arguments, output
 from xin.cli.connection import connect
 from xin.errors import ModelNotFound
-from xin.protocol.node import Instance, LocalModel
+from xin.protocol.node import CatalogueEntry, CatalogueModel, Instance, LocalModel
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -24,19 +24,32 @@ def show(
 ) -> None:
     """Show all that is known of a model: its weights, and its running launches. MODEL is a name or a uid."""
     name = arguments.model_of(model)
+    family_name = name.partition(":")[0]
     with connect(endpoint) as client:
         running = [one for one in client.instances() if name in (one.model_uid, one.model_name, *one.weights)]
         names = {name, *(one.model_name for one in running)}
-        known = [one for one in client.local_models() if one.model_name in names or name in one.weights]
-    if not running and not known:
-        raise ModelNotFound(f"there is no model {model!r} here", "xin list --all shows the models that are here")
+        local = client.local_models()
+        known = [one for one in local if one.model_name in names or name in one.weights]
+        described = next((one for one in client.catalogue() if _is(one, family_name)), None)
+        engines = {one.name: one.installed for one in client.node().engines}
+    if described and name == described.model_name:
+        known = [one for one in local if one.model_name.partition(":")[0] == name]
+    if not running and not known and not described:
+        raise ModelNotFound(f"there is no model {model!r} here", "xin list --all shows those that there are")
     if json:
-        output.print_json({"models": known, "instances": running})
+        output.print_json({"models": known, "catalogue": described, "instances": running})
         return
+    if described:
+        _print(_family_lines(described))
+        _print_entries(described, engines)
     for one in known:
-        _print(_model_lines(one))
+        _print(_here_lines(one) if described else _model_lines(one))
     for instance in running:
         _print(_instance_lines(instance))
+
+
+def _is(one: CatalogueModel, name: str) -> bool:
+    return one.model_name == name and one.origin != "found"
 
 
 def _print(lines: Iterator[tuple[str, Any]]) -> None:
@@ -49,6 +62,61 @@ def _print(lines: Iterator[tuple[str, Any]]) -> None:
             grid.add_row(Text(name, style="dim"), Text(output.printable(str(value))))
     output.draw(grid)
     print()
+
+
+def _family_lines(one: CatalogueModel) -> Iterator[tuple[str, Any]]:
+    yield "model", one.model_name
+    yield "about", one.description
+    yield "languages", ", ".join(one.model_lang)
+    yield "abilities", ", ".join(one.model_ability)
+    yield "context length", one.context_length or None
+    yield "prompt style", _prompt_style(one)
+    yield "sampling", ", ".join(f"{key}={value:g}" for key, value in one.sampling.items())
+    yield "chat model", one.chat_sibling
+    yield "registered", "by the user" if one.origin == "registered" else None
+    for i, note in enumerate(one.notes):
+        yield "" if i else "notes", note
+
+
+def _prompt_style(one: CatalogueModel) -> str | None:
+    if one.prompt_style is None:
+        return "the weights' own chat template" if "chat" in one.model_ability else None
+    stops = [repr(stop) for stop in one.prompt_style.get("stop") or []]
+    ids = [str(token) for token in one.prompt_style.get("stop_token_ids") or []]
+    told = [f"stops at {', '.join(stops)}"] if stops else []
+    told += [f"stop tokens {', '.join(ids)}"] if ids else []
+    return "; ".join([one.prompt_style["style_name"], *told])
+
+
+def _print_entries(model: CatalogueModel, engines: dict[str, bool]) -> None:
+    """What can be had of it. Marks: * is on this machine."""
+    headers = ("FORMAT", "SIZE", "ENGINE", "QUANTIZATIONS", "FROM")
+    rows = [
+        (
+            entry.model_format,
+            output.billions(entry.model_size_in_billions),
+            entry.model_engine + ("" if engines.get(entry.model_engine) else " (not installed)"),
+            ", ".join(f"{one}*" if one in entry.here else one for one in entry.quantizations),
+            _origin(entry),
+        )
+        for entry in model.entries
+    ]
+    output.draw(output.table(headers, rows, right=("SIZE",)))
+    if any(entry.here for entry in model.entries):
+        print("* is on this machine")
+    print()
+
+
+def _origin(entry: CatalogueEntry) -> str:
+    marks = ["unverified"] * entry.unverified + ["runs code of its repository"] * entry.remote_code
+    revision = f"@{entry.revision[:8]}" if entry.revision not in ("", "main") else ""
+    return f"{entry.repo or entry.source}{revision}" + (f" ({', '.join(marks)})" if marks else "")
+
+
+def _here_lines(one: LocalModel) -> Iterator[tuple[str, Any]]:
+    yield "launched as", one.model_name
+    yield "weights", "\n".join(one.weights)
+    yield "on disk", output.size(one.size_bytes)
 
 
 def _model_lines(one: LocalModel) -> Iterator[tuple[str, Any]]:
