@@ -181,6 +181,10 @@ def test_hostile_stores_do_no_harm(home, monkeypatch):
     (snapshots / "a").symlink_to(snapshots)
     (snapshots.parent / "refs").mkdir()
     (snapshots.parent / "refs/main").symlink_to("/dev/zero")
+    other = home / ".cache/huggingface/hub/models--org--y"
+    (other / "snapshots").mkdir(parents=True)
+    (other / "refs").mkdir()
+    os.mkfifo(other / "refs/main")
     found = names()
     assert found["good:1b"] == "ollama"
     assert {name for name, source in found.items() if source not in ("bundled", "built-in")} == {"good:1b"}

@@ -79,7 +79,7 @@ def _on_disk() -> dict[str, Family]:
 
 def _read(file: Path) -> Family | None:
     try:
-        if file.stat().st_size > MAX_BYTES:
+        if not file.is_file() or file.stat().st_size > MAX_BYTES:
             return None
         family = msgspec.json.decode(file.read_bytes(), type=Family)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -106,16 +106,23 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def small_json(path: Path, kind: type[T]) -> T | None:
-    """What the file holds; None when it is no such thing, or too large to be one."""
+def small_file(path: Path, most_bytes: int = _MAX_JSON_BYTES) -> bytes | None:
+    """What the file holds; None when it is no file, cannot be read, or is larger. A pipe does not make it wait."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return None
-            data = file.read(_MAX_JSON_BYTES + 1)
-        return None if len(data) > _MAX_JSON_BYTES else msgspec.json.decode(data, type=kind)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            data = file.read(most_bytes + 1) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+    except OSError:
+        return None
+    return data if data is not None and len(data) <= most_bytes else None
+
+
+def small_json(path: Path, kind: type[T]) -> T | None:
+    """The same, of JSON of that kind."""
+    data = small_file(path)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

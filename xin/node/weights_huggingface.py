@@ -17,6 +17,7 @@ from xin.node.weights_found import (
     WeightsSource,
     folders,
     is_weights,
+    small_file,
     walk,
 )
 
@@ -107,11 +108,7 @@ def _repo_folders() -> list[Path]:
 def _ref(folder: Path, revision: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", revision):
         return ""
-    try:
-        with (folder / revision).open("rb") as file:
-            return file.read(_MAX_REF_BYTES).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
+    return (small_file(folder / revision, _MAX_REF_BYTES) or b"").decode("ascii", "replace").strip()
 
 
 def _counts(path: Path) -> bool:

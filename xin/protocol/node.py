@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -30,6 +30,7 @@ class LaunchRequest(msgspec.Struct, kw_only=True):
     replica: int = 1
     keep_alive: float | str | None = None
     node: str | None = None
+    force: bool = False  # also when it does not fit
     options: dict[str, Any] = {}
 
 
@@ -219,14 +220,23 @@ class Job(msgspec.Struct, kw_only=True):
 
 
 class PlanRequest(msgspec.Struct, kw_only=True):
-    """Body of POST /api/plan. `options` are the engine's; of them context_length counts."""
+    """Body of POST /api/plan: the fields of a launch that say which model, and options of the engine.
+
+    Without a quantization all of the size that a launch would take are rows.
+    """
 
     model_name: str
+    model_size_in_billions: int | float | str | None = None
+    model_format: str | None = None
+    quantization: str | None = None
     options: dict[str, Any] = {}
 
 
 class PlanCell(msgspec.Struct, kw_only=True):
-    """One quantization on one device. `max_context` in tokens, 0 = unknown; `reason` says why it does not fit."""
+    """One quantization on one device. `max_context` in tokens, 0 = unknown; `reason` says why it does not fit.
+
+    `need_bytes` is all that it would take there. `n_gpu_layers`: how many of its layers fit this accelerator.
+    """
 
     node: str
     device_id: str
@@ -235,11 +245,18 @@ class PlanCell(msgspec.Struct, kw_only=True):
     need_bytes: int
     verdict: Verdict
     max_context: int = 0
+    n_gpu_layers: int | None = None
     reason: str = ""
 
 
 class PlanRow(msgspec.Struct, kw_only=True):
-    """One quantization; `model_name` is what a launch of it takes."""
+    """One quantization; `model_name` is what a launch of it takes.
+
+    estimate       by formulas; else counted by llama.cpp itself on the file's header
+    context_length the window that the bytes are for · trained_context: the longest; both 0 = not known
+    kv_bytes       of all caches, recurrent states too · overhead_bytes: of the process around them, in RAM
+    error          why the file cannot be loaded
+    """
 
     model_name: str = ""
     quantization: str
@@ -247,11 +264,21 @@ class PlanRow(msgspec.Struct, kw_only=True):
     model_engine: str
     weights_bytes: int
     downloaded: bool
+    model_size_in_billions: float | None = None
+    estimate: bool = True
+    context_length: int = 0
+    trained_context: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+    overhead_bytes: int = 0
+    layers: int = 0
+    architecture: str = ""
+    error: str | None = None
     cells: list[PlanCell] = []
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What of a model would fit where. `estimate`: from file sizes against free memory, not from the model itself."""
+    """What of a model would fit where, largest weights first. `estimate`: at least one row is one."""
 
     model_name: str
     estimate: bool = True
@@ -398,7 +425,7 @@ class RemoveFiles(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     dry_run   say what would be done, and do nothing
     """
 
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1)]
     foreign: bool = False
     dry_run: bool = False
 
