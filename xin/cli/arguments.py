@@ -60,6 +60,16 @@ def value_of(text: str) -> Any:
         return text
 
 
+def one_model(words: Sequence[str], model_name: str | None) -> str:
+    """The MODEL of a command line, as a word or an option."""
+    given = [*words, *([model_name] if model_name else [])]
+    if len(given) == 1:
+        return given[0]
+    if not given:
+        raise UsageError("no MODEL given", "name it first: MODEL --key value; xin list --all shows models")
+    raise UsageError(f"one MODEL at a time, not {len(given)}: {' '.join(given)}", "write flags as --key=value")
+
+
 def model_of(text: str) -> str:
     """A catalogue name or org/repo[:file] as it is; a path made absolute, since the node has another working folder.
 

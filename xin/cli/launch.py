@@ -33,6 +33,7 @@ def launch(
     keep_alive: arguments.KeepAlive = None,
     node: arguments.Node = None,
     endpoint: arguments.Endpoint = None,
+    force: Annotated[bool, typer.Option("--force", help="Also when the plan says that it does not fit.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the model is ready.")] = True,
     json: arguments.Json = False,
 ) -> None:
@@ -54,6 +55,7 @@ def launch(
         model_format=model_format,
         quantization=quantization,
         keep_alive=keep_alive,
+        force=force,
         options=options,
     )
     _launch(request, endpoint=endpoint, node=node, wait=wait, json=json)

@@ -172,9 +172,9 @@ def job_action(job_id: str, action: JobAction) -> Call[Job]:
     )
 
 
-def plan(model_name: str, options: Json | None = None) -> Call[Plan]:
-    """Which quantization of a model would fit on which device."""
-    return _post("/api/plan", {"model_name": model_name, "options": options or {}}, Plan)
+def plan(model_name: str, options: Json | None = None, **fields: Any) -> Call[Plan]:
+    """Which quantization of a model would fit on which device. `fields`: others of PlanRequest."""
+    return _post("/api/plan", {"model_name": model_name, "options": options or {}, **fields}, Plan)
 
 
 def engine_options(engine: str) -> Call[list[OptionSpec]]:

@@ -37,6 +37,7 @@ from xin.node.keys import (
     JOBS,
     MANAGER,
     PEERS,
+    PLANNER,
     SAMPLER,
     STOP,
     VISITORS,
@@ -45,6 +46,7 @@ from xin.node.listener import open_listener
 from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
+from xin.node.plan import Place, Planner
 from xin.node.routes.table import routes
 from xin.protocol.node import Event
 
@@ -75,6 +77,8 @@ def make_app(
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=launches)
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
+    planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
+    manager.check = planner.check_launch
     app[JOBS] = Jobs(node, identity.name, book, launches, manager, partial(_engines_changed, app))
     app[PEERS] = Peers(node, identity, events)
     app[VISITORS] = Visitors()
@@ -89,6 +93,11 @@ def make_app(
 async def _engines_changed(app: web.Application) -> None:
     await app[DESCRIPTION].engines_changed()
     app[EVENTS].publish(Event(type="node", at=time.time(), node=await app[DESCRIPTION].current()))
+
+
+async def _place(app: web.Application) -> Place:
+    node = await app[DESCRIPTION].current()
+    return Place(node.name, node.devices)
 
 
 async def _sampling(app: web.Application) -> AsyncIterator[None]:
@@ -167,6 +176,7 @@ async def _drain(app: web.Application) -> None:
         drained.cancel()
         await app[MANAGER].stop(0.0)
     await asyncio.gather(drained, forced, return_exceptions=True)
+    await app[PLANNER].close()
     app[EVENTS].close()
 
 

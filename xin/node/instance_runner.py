@@ -39,6 +39,9 @@ class Publisher(Protocol):
     def publish(self, event: Event) -> None: ...
 
 
+Check = Callable[[LaunchPlan], Awaitable[None]]
+
+
 class RunnerOwner(Protocol):
     """What a runner tells the manager."""
 
@@ -67,6 +70,7 @@ class InstanceRunner:
         self.log = log
         self.error: XinError | None = None
         self.gone = asyncio.Event()
+        self.check: Check | None = None  # asked before the first worker starts; what it raises fails the launch
         self.keep_alive = KeepAlive(instance.keep_alive, lambda: owner.runner_idle(self))
         self._owner = owner
         self._events = events
@@ -199,6 +203,8 @@ class InstanceRunner:
     async def _load(self) -> WorkerHandle:
         spec = self.plan.spec
         self._change(state="loading", stage="starting", progress=0.0)
+        if self.check is not None and not self._was_ready:
+            await self.check(self.plan)
         load = Load(
             engine=spec.engine,
             weights=spec.weights,

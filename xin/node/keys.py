@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xin.node.manager import Manager
     from xin.node.node_info import SelfDescription
     from xin.node.peers import Peers
+    from xin.node.plan import Planner
 
 CONFIG: web.AppKey[NodeConfig] = web.AppKey("config")
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
@@ -26,6 +27,7 @@ SAMPLER: web.AppKey[Sampler] = web.AppKey("sampler")
 MANAGER: web.AppKey[Manager] = web.AppKey("manager")
 JOBS: web.AppKey[Jobs] = web.AppKey("jobs")
 DESCRIPTION: web.AppKey[SelfDescription] = web.AppKey("description")
+PLANNER: web.AppKey[Planner] = web.AppKey("planner")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
 FORCE: web.AppKey[asyncio.Event] = web.AppKey("force")
 STOP: web.AppKey[asyncio.Event] = web.AppKey("stop")

@@ -17,7 +17,7 @@ from xin import paths
 from xin.config import NodeConfig
 from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
 from xin.node.instance_log import InstanceLog
-from xin.node.instance_runner import InstanceRunner, Publisher
+from xin.node.instance_runner import Check, InstanceRunner, Publisher
 from xin.node.launch_plan import LaunchPlan, make_plan
 from xin.node.local_models import known_models
 from xin.node.resolve import not_known
@@ -56,6 +56,7 @@ class Manager:
         self._restored: set[str] = set()
         self._released = asyncio.Event()
         self._stopping = False
+        self.check: Check | None = None  # of a launch, before its worker starts
 
     @property
     def threads(self) -> int:
@@ -283,6 +284,7 @@ class Manager:
         runner = InstanceRunner(
             instance, plan, owner=self, events=self._events, budget=self._budget, log=InstanceLog(log_file)
         )
+        runner.check = self.check
         self._runners[uid] = runner
         return runner
 

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from xin.backends.llama_cpp.dry_run_words import Cache, ContextSize, ModelSize, Question
 
@@ -60,8 +61,10 @@ def limit(*, on_gpu: bool) -> None:
 
 def answer(question: Question) -> ModelSize:
     """Errors of the file or of its options are part of the answer."""
+    from xin.backends.llama_cpp.context_params import cell_bytes
     from xin.backends.llama_cpp.model import Model
     from xin.backends.llama_cpp.options import Options
+    from xin.backends.llama_cpp.pool import windows
     from xin.errors import XinError
 
     tried = [msgspec.convert(options, Options, strict=False) for options in question.options]
@@ -71,7 +74,10 @@ def answer(question: Question) -> ModelSize:
         return ModelSize(error=exc.message, hint=exc.hint, code=exc.code)
     try:
         size = _of_model(model, question.path)
-        size.contexts = [_of_context(model, options, size, question.threads) for options in tried]
+        size.contexts = [_of_context(model, options, size) for options in tried]
+        if question.ladder:
+            steps = windows(size.trained_context, cell_bytes(model, tried[0]), tried[0].n_parallel)
+            size.ladder = [_of_context(model, replace(tried[0], context_length=step), size) for step in steps]
         size.exact = all(context.places for context in size.contexts if not context.error)
         return size
     finally:
@@ -95,20 +101,20 @@ def _of_model(model: Any, path: str) -> ModelSize:
     )
 
 
-def _of_context(model: Any, options: Any, size: ModelSize, threads: int) -> ContextSize:
+def _of_context(model: Any, options: Any, size: ModelSize) -> ContextSize:
     import llama_cpp as lib
 
     from xin.backends.llama_cpp.context_params import context_params, window_of
     from xin.backends.llama_cpp.embedder import embedding_params
 
     window = window_of(model, options)
-    params = context_params(model, options, threads)
+    params = context_params(model, options, threads=1)
     found = _measure(model.pointer, params)
     found.window = window
     vocabulary = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model.pointer)))
     found.output_bytes = int(params.n_outputs_max) * vocabulary * 4
     if size.embeds and not found.error:
-        second = _measure(model.pointer, embedding_params(model, window, threads))
+        second = _measure(model.pointer, embedding_params(model, window, threads=1))
         found.embedder_bytes = second.kv_bytes + second.compute_bytes
         found.error = second.error
     return found

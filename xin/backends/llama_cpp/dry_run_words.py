@@ -8,11 +8,14 @@ import msgspec
 
 
 class Question(msgspec.Struct, kw_only=True):
-    """A GGUF, or the beginning of one in a file of its full size, and launch options to try it with."""
+    """A GGUF, or the beginning of one in a file of its full size, and launch options to try it with.
+
+    `ladder`: also the first of them with other windows, up to what the model was trained with; see pool.windows.
+    """
 
     path: str
     options: list[dict[str, Any]]
-    threads: int = 1
+    ladder: bool = False
 
 
 class Place(msgspec.Struct, kw_only=True):
@@ -71,6 +74,7 @@ class ModelSize(msgspec.Struct, kw_only=True):
     embeds: bool = False
     exact: bool = True
     contexts: list[ContextSize] = []
+    ladder: list[ContextSize] = []
     error: str | None = None
     hint: str | None = None
     code: str | None = None

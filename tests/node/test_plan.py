@@ -1,0 +1,172 @@
+"""What fits where: rows counted by llama.cpp, rows by formula, verdicts, and launches that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_node import LiveNode
+
+from xin.client import Client
+from xin.config import NodeConfig
+from xin.errors import BadRequest, LoadFailed, ModelNotFound, OutOfMemory
+from xin.node.launch_plan import make_plan
+from xin.node.plan import Place, Planner
+from xin.node.plan_need import GPU_BYTES, PROCESS_BYTES, Need
+from xin.node.plan_verdict import judge
+from xin.protocol.node import Device, LaunchRequest, Plan, PlanRequest, PlanRow
+
+MIB, GIB = 2**20, 2**30
+SMOLLM2_KV = 23_040  # bytes of a token, in f16
+
+
+def device(id: str, kind: str, free: int, **fields: Any) -> Device:
+    return Device(id=id, kind=kind, name=id, total_bytes=64 * GIB, free_bytes=free, **fields)
+
+
+@asynccontextmanager
+async def planner(*devices: Device, dirs: list[str] | None = None) -> AsyncIterator[Planner]:
+    async def place() -> Place:
+        return Place("here", devices)
+
+    made = Planner(dirs or [], place)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def row_of(plan: Plan, quantization: str, format: str = "gguf") -> PlanRow:
+    return next(row for row in plan.rows if (row.quantization, row.model_format) == (quantization, format))
+
+
+async def test_a_file_that_is_here_is_counted_and_the_longest_context_is_found():
+    async with planner(device("cpu", "cpu", 8 * GIB), device("cpu:1", "cpu", 430 * MIB)) as made:
+        row = row_of(await made.plan(PlanRequest(model_name="smollm2", quantization="Q4_1")), "Q4_1")
+        assert (row.estimate, row.downloaded, row.layers, row.architecture) == (False, True, 30, "llama")
+        assert (row.weights_bytes, row.kv_bytes) == (96_576_768, 11_776 * SMOLLM2_KV)
+        wide, tight = row.cells
+        assert (wide.verdict, wide.max_context) == ("fits", 8192)
+        assert wide.need_bytes == row.weights_bytes + row.kv_bytes + row.compute_bytes + row.overhead_bytes
+        assert tight.verdict == "partial" and 512 <= tight.max_context < 8192
+        assert str(tight.max_context) in tight.reason
+
+        options = {"context_length": tight.max_context}
+        again = row_of(await made.plan(PlanRequest(model_name="smollm2", options=options)), "Q4_1")
+        assert again.cells[1].verdict == "fits"  # what it told does fit
+        options = {"context_length": tight.max_context + 300}
+        beyond = row_of(await made.plan(PlanRequest(model_name="smollm2", options=options)), "Q4_1")
+        assert beyond.cells[1].verdict == "partial"  # and it was the longest
+        children = made.runs.children
+        await made.plan(PlanRequest(model_name="smollm2", options=options))
+        assert made.runs.children == children == 3  # answers are kept
+
+
+async def test_what_is_not_here_is_told_by_formulas():
+    cpu, gpu = device("cpu", "cpu", 10 * GIB), device("cuda:0", "cuda", 8 * GIB)
+    async with planner(cpu, gpu) as made:
+        plan = await made.plan(PlanRequest(model_name="vicuna-v1.3", model_size_in_billions=7))
+        other = await made.plan(PlanRequest(model_name="llama-2-chat:7b"))
+    assert plan.estimate and all(row.estimate and not row.downloaded for row in plan.rows)
+    assert [row.weights_bytes for row in plan.rows] == sorted((row.weights_bytes for row in plan.rows), reverse=True)
+    for quantization, mib in (("none", 12884), ("8-bit", 6708)):
+        row = row_of(plan, quantization, "pytorch")
+        assert row.weights_bytes / MIB == pytest.approx(mib, rel=0.02)
+        assert {cell.verdict for cell in row.cells} == {"no_engine"} and all(cell.need_bytes for cell in row.cells)
+    assert 0.97 <= row_of(plan, "4-bit", "pytorch").weights_bytes / MIB / 3620 <= 1.10
+    on_gpu, in_ram = row_of(other, "Q4_K_M").cells
+    assert (on_gpu.device_id, in_ram.device_id) == ("cuda:0", "cpu")
+    assert in_ram.verdict == "fits" and in_ram.max_context == 4096
+
+
+def need(**fields: Any) -> Need:
+    given = {"window": 8192, "trained_context": 8192, "weights": 4 * GIB, "kv": GIB, "compute": GIB // 4}
+    return Need(**{**given, "layers": [GIB // 10] * 32, **fields})
+
+
+def test_a_gpu_that_holds_a_part_says_how_many_layers():
+    ram, gpu = device("cpu", "cpu", 8 * GIB), device("cuda:0", "cuda", 4 * GIB)
+    found = judge(need(), gpu, [gpu, ram])
+    count = (4 * GIB - GPU_BYTES - GIB // 4) // (GIB // 10 + GIB // 32)
+    assert (found.verdict, found.n_gpu_layers) == ("partial", count)
+    assert f"{count} of 32 layers" in found.reason
+    little = device("cpu", "cpu", GIB)
+    assert judge(need(), gpu, [gpu, little]).verdict == "no"
+    whole = judge(need(), device("cuda:0", "cuda", 8 * GIB), [ram])
+    assert (whole.verdict, whole.n_gpu_layers) == ("fits", 32)
+
+
+def test_what_is_too_large_says_by_how_much():
+    ram = device("cpu", "cpu", 5 * GIB)
+    found = judge(need(), ram, [ram])
+    assert (found.verdict, found.short) == ("no", need().total + PROCESS_BYTES - 5 * GIB)
+    assert found.reason == "short by 0.4 GiB"
+    assert judge(need(), device("cpu", "cpu", need().total + PROCESS_BYTES), [ram]).verdict == "fits"
+
+
+async def test_files_of_one_model_are_rows_and_a_broken_one_says_why(tmp_path: Path, smollm2: Path):
+    (tmp_path / "Model-7B.Q4_1.gguf").symlink_to(smollm2)
+    (tmp_path / "Model-7B.Q8_0.gguf").write_bytes(b"GGUF" + bytes(6000))
+    (tmp_path / "Other-7B.Q8_0.gguf").write_bytes(b"GGUF")
+    async with planner(device("cpu", "cpu", GIB), dirs=[str(tmp_path)]) as made:
+        plan = await made.plan(PlanRequest(model_name="Model-7B.Q4_1"))
+    assert {row.model_name for row in plan.rows} == {"Model-7B.Q8_0", "Model-7B.Q4_1"}
+    whole, broken = row_of(plan, "Q4_1"), row_of(plan, "Q8_0")
+    assert whole.cells[0].verdict == "fits" and whole.error is None
+    assert broken.cells[0].verdict == "no" and broken.error and broken.cells[0].reason == broken.error
+
+
+async def test_a_launch_that_does_not_fit_is_refused_with_what_would(smollm2: Path):
+    async with planner(device("cpu", "cpu", 430 * MIB)) as made:
+        launch = make_plan(LaunchRequest(model_name="smollm2"), NodeConfig())
+        with pytest.raises(OutOfMemory, match=r"short by \d+ bytes") as caught:
+            await made.check_launch(launch)
+        assert "--context-length" in (caught.value.hint or "") and "--force" in (caught.value.hint or "")
+        await made.check_launch(make_plan(LaunchRequest(model_name="smollm2", force=True), NodeConfig()))
+        smaller = LaunchRequest(model_name="smollm2", options={"context_length": 2048, "kv_cells": 2048})
+        await made.check_launch(make_plan(smaller, NodeConfig()))
+        await made.check_launch(make_plan(LaunchRequest(model_name="echo"), NodeConfig()))
+
+
+@pytest.fixture
+def truncated(tmp_path: Path, smollm2: Path) -> Path:
+    path = tmp_path / "broken.Q4_1.gguf"
+    path.write_bytes(smollm2.read_bytes()[:3_000_000])
+    return path
+
+
+async def test_a_launch_of_a_broken_file_is_refused(truncated: Path):
+    async with planner(device("cpu", "cpu", GIB)) as made:
+        launch = make_plan(LaunchRequest(model_name=str(truncated)), NodeConfig())
+        with pytest.raises(LoadFailed, match="truncated or damaged"):
+            await made.check_launch(launch)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveNode]:
+    with LiveNode(tmp_path_factory.mktemp("plan")) as node:
+        yield node
+
+
+def test_a_plan_over_http(node: LiveNode, tmp_path: Path):
+    hostile = tmp_path / "hostile.Q4_0.gguf"
+    hostile.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + (2**60).to_bytes(8, "little") * 2)
+    with Client(node.url) as client:
+        assert client.plan("echo").rows[0].cells[-1].verdict == "fits"
+        assert not client.plan("echo").estimate
+        with pytest.raises(ModelNotFound):
+            client.plan("no-such-model")
+        with pytest.raises(BadRequest) as caught:
+            client.plan("smollm2", {"context_length": "many"})
+        assert caught.value.param == "options.context_length"
+        with pytest.raises(BadRequest) as caught:
+            client.plan("")
+        assert caught.value.param == "model_name"
+        row = client.plan(str(hostile)).rows[0]
+        assert row.error and row.cells[-1].verdict == "no"
+        with pytest.raises(LoadFailed):
+            client.launch(LaunchRequest(model_name=str(hostile)))
+        assert client.plan("echo").rows  # the node is well

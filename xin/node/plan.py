@@ -1,0 +1,220 @@
+"""Which quantization of a model would fit on which device of this node, with how much context; and launches that do
+not fit are refused. Files that are here are counted by llama.cpp itself, the others by formulas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from xin.backends import engine_class, missing
+from xin.catalog.spec import Fetch, ModelSpec
+from xin.errors import EngineMissing, OutOfMemory, UsageError, XinError, from_code
+from xin.installer.status import backends
+from xin.node.dry_runs import TIMED_OUT, DryRuns
+from xin.node.launch_plan import LaunchPlan
+from xin.node.local_models import GGUF_ENGINE
+from xin.node.plan_candidates import GGUF, Candidate, candidates
+from xin.node.plan_need import PROCESS_BYTES, Need, counted, estimated
+from xin.node.plan_verdict import Judgement, free_bytes, gib, judge
+from xin.protocol.node import Device, Plan, PlanCell, PlanRequest, PlanRow
+from xin.worker.options import convert_options
+
+_GGML = {"cuda": "cuda", "rocm": "hip", "metal": "metal"}
+
+
+class Headers(Protocol):
+    """Where headers of files that are not here come from: `path` of a file that begins as the wanted one does."""
+
+    async def sparse(self, fetch: Fetch) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The node of a plan."""
+
+    name: str
+    devices: Sequence[Device]
+
+
+class Planner:
+    """`place()` is the node as it is now. `headers`: None = what is not here is estimated."""
+
+    def __init__(self, model_dirs: Sequence[str], place: Callable[[], Awaitable[Place]]) -> None:
+        self.runs = DryRuns()
+        self.headers: Headers | None = None
+        self._model_dirs = model_dirs
+        self._place = place
+
+    async def close(self) -> None:
+        await self.runs.close()
+
+    async def plan(self, order: PlanRequest) -> Plan:
+        """Raises ModelNotFound, BadRequest naming the field."""
+        options = await asyncio.to_thread(checked_options, order.options)
+        listed = await asyncio.to_thread(candidates, order, self._model_dirs)
+        place = await self._place()
+        lacking = await asyncio.to_thread(lambda: {one.engine: _lacking(one.engine) for one in listed})
+        needs = await asyncio.gather(*(self._need(one, options, lacking[one.engine]) for one in listed))
+        pairs = sorted(zip(listed, needs, strict=True), key=lambda pair: -pair[1].weights)
+        rows = await asyncio.to_thread(
+            lambda: [_row(one, need, place, lacking[one.engine]) for one, need in pairs]  # it looks at builds
+        )
+        return Plan(model_name=order.model_name, estimate=any(row.estimate for row in rows), rows=rows)
+
+    async def check_launch(self, launch: LaunchPlan) -> None:
+        """Raises LoadFailed or the like for a file that llama.cpp does not take, OutOfMemory for one that does not fit.
+
+        What cannot be counted passes: the worker will tell.
+        """
+        spec, options = launch.spec, launch.options
+        if spec.engine != GGUF_ENGINE or spec.format != GGUF or not spec.weights:
+            return
+        try:
+            size = await self.runs.sizes(spec.weights[0], [options])
+        except OSError:
+            return
+        if size.error:
+            if size.code != TIMED_OUT:
+                raise from_code(size.code, size.error, hint=size.hint)
+            return
+        need = counted(size)
+        if launch.request.force or need.error or size.gpu_layers:
+            return
+        place = await self._place()
+        ram = [device for device in place.devices if device.kind == "cpu"]
+        free = sum(map(free_bytes, ram))
+        short = need.total + PROCESS_BYTES - free
+        if ram and short > 0:
+            raise await self._refusal(spec, options, need, ram[0], short)
+
+    async def _refusal(
+        self, spec: ModelSpec, options: dict[str, Any], need: Need, device: Device, short: int
+    ) -> OutOfMemory:
+        free = free_bytes(device)
+        message = (
+            f"{spec.name} {spec.quantization} with {need.window} tokens of context does not fit: it needs "
+            f"{gib(need.total + PROCESS_BYTES)}, {gib(free)} are free: short by {short} bytes ({gib(short)})"
+        )
+        offers: list[str] = []
+        plan = await self._plan_or_none(PlanRequest(model_name=spec.name, options={**options}))
+        for row in plan.rows if plan else []:
+            cell = next((cell for cell in row.cells if cell.device_id == device.id), None)
+            if cell is None or row.model_format != GGUF:
+                continue
+            if row.quantization == spec.quantization and cell.verdict == "partial":
+                offers.insert(0, f"--context-length {cell.max_context} fits")
+            elif row.quantization != spec.quantization and cell.verdict == "fits":
+                offers.append(f"{row.model_name} ({row.quantization}) fits")
+        hint = "; ".join([*offers[:2], "--force launches it all the same"])
+        return OutOfMemory(message, hint, param="context_length" if offers else None)
+
+    async def _plan_or_none(self, order: PlanRequest) -> Plan | None:
+        try:
+            return await self.plan(order)
+        except XinError:
+            return None
+
+    async def _need(self, one: Candidate, options: dict[str, Any], lacking: str) -> Need:
+        path = one.path
+        if one.format != GGUF or one.engine != GGUF_ENGINE or lacking:
+            return estimated(one, options)
+        if not path and self.headers is not None and one.fetch is not None:
+            path = await self.headers.sparse(one.fetch) or ""
+        if not path:
+            return estimated(one, options)
+        try:
+            size = await self.runs.sizes(path, [options], ladder=True)
+        except OSError as exc:
+            return Need(weights=one.size_bytes, error=f"cannot read {path}: {exc.strerror}")
+        if size.code == TIMED_OUT:
+            return estimated(one, options)
+        need = counted(size)
+        need.weights = need.weights or one.size_bytes
+        return need
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those given, as llama.cpp's engine takes them. Raises BadRequest naming `options.FIELD`."""
+    engine = engine_class(GGUF_ENGINE)
+    try:
+        all_options = msgspec.to_builtins(convert_options(engine, dict(options)))
+    except XinError as exc:
+        exc.param = f"options.{exc.param}" if exc.param else "options"
+        raise
+    return {key: all_options[key] for key, value in options.items() if value is not None}
+
+
+def _row(one: Candidate, need: Need, place: Place, lacking: str) -> PlanRow:
+    shown = _shown(place.devices)
+    row = PlanRow(
+        model_name=one.model_name,
+        quantization=one.quantization,
+        model_format=one.format,
+        model_engine=one.engine,
+        model_size_in_billions=one.size_in_billions,
+        weights_bytes=need.weights,
+        downloaded=one.downloaded,
+        estimate=not need.exact and not one.without_weights,
+        context_length=need.window,
+        trained_context=need.trained_context,
+        kv_bytes=need.kv,
+        compute_bytes=need.compute,
+        overhead_bytes=PROCESS_BYTES if need.weights else 0,
+        layers=len(need.layers),
+        architecture=need.architecture,
+        error=need.error,
+    )
+    row.cells = [_cell(one, need, device, shown, lacking, place.name) for device in shown]
+    return row
+
+
+def _cell(one: Candidate, need: Need, device: Device, shown: Sequence[Device], lacking: str, node: str) -> PlanCell:
+    found = judge(need, device, shown)
+    if problem := lacking or _no_backend(one, device):
+        found.verdict, found.reason = "no_engine", problem
+    elif need.error:
+        found = Judgement("no", found.need, reason=need.error)
+    elif not need.weights and not one.without_weights:
+        found.reason = "its weights are not here, so their size is not known"
+    return PlanCell(
+        node=node,
+        device_id=device.id,
+        device_name=device.name,
+        free_bytes=free_bytes(device),
+        need_bytes=found.need,
+        verdict=found.verdict,
+        max_context=found.max_context,
+        n_gpu_layers=found.n_gpu_layers,
+        reason=found.reason,
+    )
+
+
+def _shown(devices: Sequence[Device]) -> list[Device]:
+    """Accelerators before RAM; not those that are cut into others."""
+    parents = {device.parent for device in devices if device.parent}
+    whole = [device for device in devices if device.id not in parents]
+    return sorted(whole, key=lambda device: device.kind == "cpu")
+
+
+def _lacking(engine: str) -> str:
+    """Why no device can run the engine; empty when it is here."""
+    try:
+        lacking = missing(engine_class(engine))
+    except (UsageError, EngineMissing):
+        return f"there is no engine {engine}"
+    return f"{engine} is not installed: xin engines install {engine}" if lacking else ""
+
+
+def _no_backend(one: Candidate, device: Device) -> str:
+    if one.engine != GGUF_ENGINE or device.kind == "cpu":
+        return ""
+    built = backends()
+    wanted = _GGML.get(device.kind, device.kind)
+    if wanted in built or "vulkan" in built:
+        return ""
+    return f"llama.cpp was built without {wanted}: xin engines install llama.cpp --build --{device.kind}"
