@@ -47,9 +47,8 @@ class DemoWorkbench(OnTerminal):
         async with AsyncClient(self.endpoint) as client:
             try:
                 await self._install(client)
-                names = [await self._quantize(client, quantization) for quantization in QUANTIZATIONS]
                 node = await client.node()
-                targets = [Target(node.id, await client.launch_model(name)) for name in names]
+                targets = [Target(node.id, await self._run(client, one)) for one in QUANTIZATIONS]
             except (XinError, StepFailed) as exc:
                 self.say(f"the demo stops here: {exc}", severity="error", timeout=30)
                 return
@@ -62,11 +61,11 @@ class DemoWorkbench(OnTerminal):
             self.say(f"{ENGINE} is compiled first, once, in some minutes; 3 shows how far it is", timeout=20)
             await self._done(client, await client.start_job("install", name=ENGINE, build=True))
 
-    async def _quantize(self, client: AsyncClient, quantization: str) -> str:
-        """The name under which the new model is launched."""
+    async def _run(self, client: AsyncClient, quantization: str) -> str:
+        """Make the quantization and launch it; its uid."""
         await self._done(client, await client.start_job("quantize", source=self._model, quantization=quantization))
         made = [model for model in await client.local_models() if model.quantization == quantization]
-        return made[0].model_name
+        return await client.launch_model(made[0].model_name)
 
     async def _done(self, client: AsyncClient, job: Job) -> None:
         while job.state not in OVER:
