@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from job_places import type_in, workbench
@@ -21,16 +20,35 @@ from xin.tui.widgets.job_list import JobLine, JobList, job_lines
 from xin.tui.widgets.log_view import LogView
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[LiveNode]:
-    with LiveNode(tmp_path / "node", name="hera") as node:
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveNode]:
+    with LiveNode(tmp_path_factory.mktemp("jobs") / "node", name="hera") as node:
         yield node
 
 
 @pytest.fixture
 def client(node: LiveNode) -> Iterator[Client]:
+    """Leaves neither jobs nor models behind."""
     with Client(node.url) as client:
         yield client
+        for job in client.jobs():
+            client.job_action(job.id, "delete")
+        for instance in client.instances():
+            client.terminate(instance.model_uid)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All that the list and the detail have shown, though it may have been for a moment only."""
+    texts: list[str] = []
+    show = JobDetail.show
+
+    def noted(self: JobDetail, line: JobLine | None) -> None:
+        show(self, line)
+        texts.append(f"{rows(self.app)}\n{self.text}")
+
+    monkeypatch.setattr(JobDetail, "show", noted)
+    return texts
 
 
 def rows(app) -> str:
@@ -38,14 +56,15 @@ def rows(app) -> str:
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
-async def test_a_launch_is_watched_through_its_stages(node, client, size):
+async def test_a_launch_is_watched_through_its_stages(node, client, shown, size):
     async with workbench(node, "jobs", size) as (app, pilot):
         assert "no job here" in screen(app)
         client.start_job("launch", model_name="echo", model_uid="slow", load_seconds=1.5)
-        await until(pilot, lambda: "launch" in rows(app) and "█" in rows(app))
         text = app.screen.query_one(JobDetail)
-        await until(pilot, lambda: "✓ resolve" in text.text and "▶ load" in text.text and "· warm up" in text.text)
         await until(pilot, lambda: "✓ ready" in text.text)
+        loading = [one for one in shown if "▶ load" in one]
+        assert any("█" in one for one in loading)
+        assert all("✓ resolve" in one and "· warm up" in one for one in loading), shown
         assert "xin launch echo --model-uid slow" in text.text
         log = app.screen.query_one(LogView)
         await until(pilot, lambda: any("ready in" in line.message for line in log.book.shown))
