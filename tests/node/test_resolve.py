@@ -9,7 +9,7 @@ import pytest
 from xin.catalog.spec import families
 from xin.errors import BadRequest, ModelNotFound
 from xin.node import gguf_file
-from xin.node.local_models import known_models
+from xin.node.local_models import known_models, made_models_dir
 from xin.node.resolve import resolve
 
 
@@ -191,3 +191,9 @@ def test_the_catalogue_follows_its_schema():
 )
 def test_file_names_tell(name, quantization, size):
     assert (gguf_file.quantization_of(name), gguf_file.size_of(name)) == (quantization, size)
+
+
+def test_what_was_made_here_serves_a_catalogued_quantization():
+    path = gguf(made_models_dir() / "SmolLM2-135M-Instruct.Q8_0.gguf")
+    assert resolve("smollm2:Q8_0").weights == resolve("smollm2", quantization="q8_0").weights == [str(path)]
+    assert resolve("smollm2").quantization == "Q4_1"

@@ -23,6 +23,7 @@ def register(
     model_type: _Type = _MODEL_TYPE,
     persist: Annotated[bool, typer.Option("--persist/--no-persist", "-p", help="Keep it over a restart.")] = True,
     endpoint: arguments.Endpoint = None,
+    json: arguments.Json = False,
 ) -> None:
     """Add a model to the catalogue: FILE is TOML in the catalogue's own schema, or Xinference's JSON."""
     path = file or given
@@ -35,6 +36,8 @@ def register(
     with connect(endpoint) as client:
         client.register_model(model_type, text, persist)
     output.say(f"{path} is registered; xin registrations lists what is")
+    if json:
+        output.print_json({"registered": str(path)})
 
 
 @app.command()
@@ -43,6 +46,7 @@ def unregister(
     model_name: arguments.ModelName = None,
     model_type: _Type = _MODEL_TYPE,
     endpoint: arguments.Endpoint = None,
+    json: arguments.Json = False,
 ) -> None:
     """Forget a registered model. Its weights stay: xin rm frees them."""
     if not (known := name or model_name):
@@ -50,6 +54,8 @@ def unregister(
     with connect(endpoint) as client:
         client.unregister_model(model_type, known)
     output.say(f"{known} is no longer registered")
+    if json:
+        output.print_json({"unregistered": known})
 
 
 @app.command()

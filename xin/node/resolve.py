@@ -116,27 +116,34 @@ def _is_quantization(tag: str, family: Family) -> bool:
 
 
 def _from_family(family: Family, wish: _Wish, model_dirs: Sequence[str]) -> ModelSpec:
-    """A catalogued variant, else what was made of one here, else one to fetch."""
-    variants = family.variants
+    """A catalogued variant that is here, else what was made of one here, else one to fetch."""
+    if wish.quantization and wish.quantization in {v.format for v in family.variants}:  # `family:pytorch`
+        wish = _Wish(wish.size, wish.quantization, None, wish.engine)
+    fitting = [variant for variant in family.variants if _fits(variant, wish)]
+    if spec := _here(family, fitting, wish, model_dirs):
+        return spec
     made = _made_of(family)
     if path := _made_as_wished(family, made, wish):
         name = f"{family.name}:{gguf_file.quantization_of(path.name)}"
         return _of_gguf(Found("made here", name, gguf_file.checked(path)), wish)
-    if wish.quantization and wish.quantization in {v.format for v in variants}:  # `family:pytorch`
-        wish = _Wish(wish.size, wish.quantization, None, wish.engine)
+    _check_family(family, made, wish, fitting)
+    return _to_fetch(family, fitting, wish)
+
+
+def _check_family(family: Family, made: list[Path], wish: _Wish, fitting: list[Variant]) -> None:
+    """Raise BadRequest when nothing of the family fits."""
+    variants = family.variants
     wish.check(
         family.name,
         [v.size_in_billions for v in variants],
         [v.format for v in variants],
         [*(v.quantization for v in variants), *(gguf_file.quantization_of(path.name) for path in made)],
     )
-    fitting = [variant for variant in variants if _fits(variant, wish)]
     if not fitting:
         there = [f"{v.format} {v.quantization} {v.size_in_billions or ''}".strip() for v in variants]
         raise BadRequest(
             f"{family.name} has no such combination", f"there is: {', '.join(there)}", param="model_format"
         )
-    return _here(family, fitting, wish, model_dirs) or _to_fetch(family, fitting, wish)
 
 
 def _here(family: Family, fitting: list[Variant], wish: _Wish, model_dirs: Sequence[str]) -> ModelSpec | None:
@@ -178,9 +185,9 @@ def _made_of(family: Family) -> list[Path]:
 
 
 def _made_as_wished(family: Family, made: list[Path], wish: _Wish) -> Path | None:
-    """The file of a wished quantization that the catalogue does not have. BadRequest when there are several."""
+    """The file of a wished quantization. BadRequest when there are several."""
     wished = (wish.quantization or "").lower()
-    if not wished or any(variant.quantization.lower() == wished for variant in family.variants):
+    if not wished or (wish.format or GGUF).lower() != GGUF:
         return None
     found = [path for path in made if gguf_file.quantization_of(path.name).lower() == wished]
     if wish.size is not None:
