@@ -22,7 +22,9 @@ _NONE, _MEAN, _UNSPECIFIED = 0, 1, -1
 def embedding_params(model: Model, window: int, threads: int) -> Any:
     """llama_context_params of the context that embeds."""
     params = lib.llama_context_default_params()
-    params.n_ctx = params.n_batch = params.n_ubatch = params.n_outputs_max = min(window, MAX_TOKENS)
+    # llama.cpp reserves a pass of whole rows of sequences, and aborts when its outputs are fewer
+    tokens = -(-min(window, MAX_TOKENS) // SEQUENCES) * SEQUENCES
+    params.n_ctx = params.n_batch = params.n_ubatch = params.n_outputs_max = tokens
     params.n_seq_max = SEQUENCES
     params.kv_unified = True
     params.n_threads = params.n_threads_batch = threads
