@@ -152,6 +152,8 @@ def cell_words(cell: PlanCell | None) -> str:
     if cell.verdict == "no_engine":
         return "n/a"
     if cell.verdict == "no":
+        if cell.need_bytes <= cell.free_bytes:
+            return f"{G.fail} unreadable"
         return f"{G.fail} -{bytes_short(cell.need_bytes - cell.free_bytes)}"
     context = f" {context_short(cell.max_context)} ctx" if cell.max_context else ""
     return f"{G.done if cell.verdict == 'fits' else '~'}{context or ' fits'}"
