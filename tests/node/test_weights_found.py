@@ -10,6 +10,7 @@ import pytest
 from weight_stores import COMMIT, MODEL, hugging_face, ollama, put, safetensors
 
 from xin.errors import BadRequest, ModelNotFound
+from xin.node.job_quantize import QuantizeJob, QuantizeOrder
 from xin.node.local_models import known_models
 from xin.node.quantization_choice import chosen_files
 from xin.node.resolve import resolve
@@ -206,3 +207,13 @@ def test_a_pinned_revision_of_a_catalogued_repository(home):
     register(Family(name="pinned", description="", variants=[variant]))
     assert resolve("pinned").weights == [str(snapshot.parent / old / "old-7B.Q4_0.gguf")]
     assert resolve("pinned").fetch is None
+
+
+def test_a_quantization_of_what_ollama_stored_has_its_name(home):
+    ollama(home / ".ollama/models", "registry.ollama.ai/someone/mine", "1b")
+    job = QuantizeJob(QuantizeOrder(source="someone/mine:1b", quantization="q8_0"), model_dirs=[], threads=1)
+    job.prepare()
+    assert job._target.name == "someone-mine-1b.Q8_0.gguf"
+    absent = QuantizeJob(QuantizeOrder(source="org/absent-GGUF", quantization="q8_0"), model_dirs=[], threads=1)
+    with pytest.raises(ModelNotFound, match="not on this machine"):
+        absent.prepare()

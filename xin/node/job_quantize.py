@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from xin.node import gguf_file
 from xin.node.job_child import Word, run_child
 from xin.node.job_record import JobRecord
 from xin.node.local_models import GGUF_ENGINE, made_models, made_models_dir
-from xin.node.resolve import resolve
+from xin.node.resolve import on_disk, resolve
 from xin.protocol.node import JobFile
 
 
@@ -67,7 +68,9 @@ class QuantizeJob:
             raise BadRequest(message, "choose a gguf model", param="source")
         require(GGUF_ENGINE)
         self._source = gguf_file.checked(Path(spec.weights[0]))
-        stem = order.name or f"{gguf_file.base_name(self._source.name)}.{quantization}"
+        is_named = self._source.suffix.lower() == ".gguf"  # a blob's name tells nothing
+        base = gguf_file.base_name(self._source.name) if is_named else re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name)
+        stem = order.name or f"{base}.{quantization}"
         if "/" in stem or stem.startswith(".") or len(stem) > 200 or not stem.isprintable():
             raise BadRequest(f"{stem[:80]!r} is not a file name", "use letters, digits, dot and dash", param="name")
         self._target = paths.private(made_models_dir()) / f"{stem}.gguf"
@@ -76,7 +79,7 @@ class QuantizeJob:
 
     def _resolved(self) -> ModelSpec:
         try:
-            return resolve(self._order.source, model_dirs=self._model_dirs)
+            return on_disk(resolve(self._order.source, model_dirs=self._model_dirs))
         except XinError as exc:
             exc.param = "source"
             raise

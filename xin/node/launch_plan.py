@@ -11,9 +11,9 @@ import msgspec
 from xin.backends import require
 from xin.catalog.spec import ModelSpec
 from xin.config import NodeConfig
-from xin.errors import BadRequest, ModelNotFound
+from xin.errors import BadRequest
 from xin.node.keep_alive import parse_keep_alive
-from xin.node.resolve import resolve
+from xin.node.resolve import on_disk, resolve
 from xin.protocol.node import RESERVED_UIDS, UID_PATTERN, LaunchRequest
 from xin.worker.options import convert_options
 
@@ -52,7 +52,7 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
     """Raises BadRequest naming the field, ModelNotFound, EngineMissing."""
     _check_fields(request)
     keep_alive = parse_keep_alive(request.keep_alive)
-    spec = resolve(
+    resolved = resolve(
         request.model_name,
         size=request.model_size_in_billions,
         format=request.model_format,
@@ -61,9 +61,7 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
         model_path=request.model_path,
         model_dirs=config.model_dirs,
     )
-    if spec.fetch is not None:
-        fetch = " ".join([spec.fetch.repo, *(f"--include '{glob}'" for glob in spec.fetch.files)])
-        raise ModelNotFound(f"{spec.name} is not on this machine", f"fetch it first: hf download {fetch}")
+    spec = on_disk(resolved)
     if preferred_engine and not request.model_engine and spec.format in require(preferred_engine).formats:
         spec.engine = preferred_engine
     engine = require(spec.engine)

@@ -61,6 +61,14 @@ def resolve(
     raise not_known(name, model_dirs)
 
 
+def on_disk(spec: ModelSpec) -> ModelSpec:
+    """The spec, unless its weights must be fetched first: ModelNotFound."""
+    if spec.fetch is None:
+        return spec
+    command = " ".join(["hf download", spec.fetch.repo, *(f"--include '{glob}'" for glob in spec.fetch.files)])
+    raise ModelNotFound(f"{spec.name} is not on this machine", f"fetch it first: {command}", param="model_name")
+
+
 def not_known(
     name: str, model_dirs: Sequence[str], running: Sequence[str] = (), param: str = "model_name"
 ) -> ModelNotFound:
