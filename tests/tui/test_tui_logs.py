@@ -17,9 +17,11 @@ from waiting import screen
 
 from xin.client import Client
 from xin.protocol.node import LogLine
-from xin.tui.log_book import Line, LogBook, compile_pattern, line_of
+from xin.tui.app import Workbench
+from xin.tui.log_book import Folding, Line, LogBook, compile_pattern, line_of
+from xin.tui.settings import TuiSettings
 from xin.tui.store import Target
-from xin.tui.widgets.log_view import LogView, plain
+from xin.tui.widgets.log_view import LogView, plain, text_of
 
 
 @pytest.fixture
@@ -81,6 +83,48 @@ def test_the_oldest_lines_go_when_there_are_too_many(monkeypatch):
         book.add([line(at)])
     assert 70 <= len(book.lines) <= 100 and book.lines == book.shown and book.lines[-1].at == 149
     assert book.counts[Target("n", "m")] == len(book.lines)
+
+
+TRACEBACK = [
+    "before",
+    "Traceback (most recent call last):",
+    '  File "a.py", line 1, in <module>',
+    "    load()",
+    "ValueError: no such weights",
+    "after",
+]
+
+
+def folded(texts: list[str], uid: str = "m") -> list[Line]:
+    folding = Folding()
+    return [folding.take(line(at, text, uid)) for at, text in enumerate(texts)]
+
+
+def test_a_traceback_is_one_line_and_its_error_until_it_is_opened():
+    book = LogBook()
+    book.add(folded(TRACEBACK))
+    head = book.lines[1]
+    closed = [TRACEBACK[at] for at in (0, 1, 4, 5)]
+    assert [one.message for one in book.shown] == closed
+    assert text_of(head) == "Traceback ▸ 2 more lines ↵"
+    assert [one.message for one in book.whole()] == TRACEBACK
+    book.toggle(head.fold)
+    assert [one.message for one in book.shown] == TRACEBACK and text_of(head).endswith("▾")
+    book.toggle(head.fold)
+    assert [one.message for one in book.shown] == closed
+    book.pattern = compile_pattern("load")
+    book.refilter()
+    assert [one.message for one in book.shown] == ["    load()"]
+
+
+def test_lines_of_others_are_no_part_of_a_traceback():
+    folding = Folding()
+    head = folding.take(line(1, TRACEBACK[1]))
+    node = folding.take(line_of(Target("n", "m"), "hera", LogLine(2, "info", "node", "  indented")))
+    inside = folding.take(line(3, "  File"))
+    assert node.fold is None and inside.fold is head.fold and inside.inside
+    assert folding.take(line(4, "KeyError")).fold is None
+    assert folding.take(line(5, "  indented, but after it")).fold is None
 
 
 # ---- the view
@@ -160,6 +204,23 @@ async def test_wrapped_lines_are_whole_and_wide_signs_keep_to_the_cells():
         text = "\n".join(shown(pilot.app))
         assert "end" in text and text.count("错") == 60 and "[red]markup[/]" in text
         assert {view.render_line(y).cell_length for y in range(view.size.height)} == {60}
+
+
+async def test_a_key_opens_a_traceback_and_the_cursor_stays_with_it(tmp_path):
+    app = Workbench(None, connect=False, settings=TuiSettings(start="logs"))
+    async with app.run_test(size=(120, 36)) as pilot:
+        book, view = app.screen.book, app.screen.view
+        book.add(folded(TRACEBACK))
+        view.sync()
+        await until(pilot, lambda: "Traceback ▸ 2 more lines ↵" in screen(app) and "load()" not in screen(app))
+        await pilot.press("enter")
+        assert "load()" not in screen(app)
+        await pilot.press("up", "up", "enter")
+        await until(pilot, lambda: "load()" in screen(app))
+        assert view.line is book.lines[1] and not view.following
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: "load()" not in screen(app))
+        assert view.line is book.lines[1]
 
 
 # ---- the place

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from xin.protocol.node import LogLine
@@ -16,14 +16,27 @@ from xin.tui.text import clean
 MOST_LINES = 200_000
 DROPPED_AT_ONCE = 20_000
 LEVELS = ("debug", "info", "warning", "error")
+TRACEBACK = "Traceback (most recent call last)"
 _RANK = {level: rank for rank, level in enumerate(LEVELS)}
 _LEVEL_WORD = re.compile(r"^(DEBUG|INFO|WARN(?:ING)?|ERROR)[: ]+")  # stands in a column of its own
 _at = attrgetter("at")
 
 
+@dataclass(slots=True)
+class Fold:
+    """A traceback. Closed, its first line stands for `count` more."""
+
+    source: str
+    count: int = 0
+    open: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line, fit for a terminal. `node` is the node's name; `source` says who spoke: worker, node, pip …"""
+    """One line, fit for a terminal. `node` is the node's name; `source` says who spoke: worker, node, pip …
+
+    `fold`: the traceback that it begins, or in which it stands (`inside`).
+    """
 
     at: float
     level: str
@@ -31,6 +44,8 @@ class Line:
     node: str
     source: str
     message: str
+    fold: Fold | None = field(default=None, compare=False)
+    inside: bool = False
 
     @property
     def words(self) -> str:
@@ -45,6 +60,26 @@ def line_of(target: Target, node: str, line: LogLine) -> Line:
     if said and said[1].lower().startswith(level[:4]):
         message = message[said.end() :]
     return Line(line.at, level, target, clean(node), clean(line.source), message)
+
+
+class Folding:
+    """Finds the tracebacks in the lines of one log, given in order."""
+
+    def __init__(self) -> None:
+        self._fold: Fold | None = None
+
+    def take(self, line: Line) -> Line:
+        fold = self._fold
+        if TRACEBACK in line.message:
+            self._fold = Fold(line.source)
+            return replace(line, fold=self._fold)
+        if fold is None or line.source != fold.source:
+            return line
+        if line.message.startswith(" "):
+            fold.count += 1
+            return replace(line, fold=fold, inside=True)
+        self._fold = None
+        return line
 
 
 class LogBook:
@@ -82,7 +117,21 @@ class LogBook:
         self.shown = [line for line in self.lines if self.passes(line)]
         self.version += 1
 
+    def toggle(self, fold: Fold) -> None:
+        """Open or close it."""
+        fold.open = not fold.open
+        self.refilter()
+
+    def whole(self) -> list[Line]:
+        """What is shown, with all that is folded."""
+        return [line for line in self.lines if self._wanted(line)]
+
     def passes(self, line: Line) -> bool:
+        """A filter looks into tracebacks too."""
+        folded = line.inside and line.fold is not None and not line.fold.open and self.pattern is None
+        return not folded and self._wanted(line)
+
+    def _wanted(self, line: Line) -> bool:
         return (
             _RANK[line.level] >= _RANK[self.level]
             and (self.sources is None or line.target in self.sources)

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 
 from xin.client import AsyncClient
 from xin.errors import XinError
-from xin.tui.log_book import Line, line_of
+from xin.tui.log_book import Folding, Line, line_of
 from xin.tui.store import Store, Target
 
 TAIL = 2000
@@ -27,6 +27,7 @@ class LogStreams:
         self._arrived = arrived
         self._tasks: dict[Target, asyncio.Task[None]] = {}
         self._last_at: dict[Target, float] = {}
+        self._foldings: dict[Target, Folding] = {}
         self._waiting: list[Line] = []
 
     def follow_all(self) -> None:
@@ -64,7 +65,7 @@ class LogStreams:
         if line.at <= self._last_at.get(target, 0.0):
             return
         self._last_at[target] = line.at
-        self._waiting.append(line)
+        self._waiting.append(self._foldings.setdefault(target, Folding()).take(line))
         if len(self._waiting) == 1:
             self._arrived()
 

@@ -53,6 +53,7 @@ class LogsScreen(Place):
         Binding("N", "match(-1)", "previous", id="logs.previous", show=False, tooltip="The one before"),
         Binding("e", "error(1)", "error", id="logs.error", tooltip="Next error"),
         Binding("E", "error(-1)", "previous error", id="logs.previous_error", show=False, tooltip="Error before"),
+        Binding("enter", "open", "open", id="logs.open", show=False, tooltip="Open or fold a traceback"),
         Binding("s", "save", "save", id="logs.save", tooltip="Write what is shown to a file"),
         Binding("y", "copy", "copy", id="logs.copy", tooltip="Copy the line"),
         Binding("Y", "copy_all", "copy all", id="logs.copy_all", show=False, tooltip="Copy all lines shown"),
@@ -285,16 +286,19 @@ class LogsScreen(Place):
         self.book.sources = frozenset({target}) if target is not None else None
         self._refilter()
 
+    def action_open(self) -> None:
+        self.view.toggle()
+
     def action_copy(self) -> None:
         if self.view.line is not None:
             self.workbench.copy(plain(self.view.line))
 
     def action_copy_all(self) -> None:
-        self.workbench.copy("".join(f"{plain(line)}\n" for line in self.book.shown))
+        self.workbench.copy("".join(f"{plain(line)}\n" for line in self.book.whole()))
 
     async def action_pager(self) -> None:
         try:
-            await external.page(self.app, "".join(f"{plain(line)}\n" for line in self.book.shown))
+            await external.page(self.app, "".join(f"{plain(line)}\n" for line in self.book.whole()))
         except UsageError as exc:
             self.workbench.say(f"{exc.message}: {exc.hint}", severity="error")
 
@@ -305,7 +309,7 @@ class LogsScreen(Place):
 
     @work(thread=True, group="save", exit_on_error=False)
     def action_save(self) -> None:
-        lines = list(self.book.shown)
+        lines = self.book.whole()
         file = paths.state_dir() / "saved" / f"logs-{time.strftime('%Y%m%d-%H%M%S')}.txt"
         try:
             _write(file, lines)

@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from xin.tui.glyphs import G
 from xin.tui.log_book import Line, LogBook
 from xin.tui.text import fit
 
@@ -127,6 +128,17 @@ class LogView(ScrollView, can_focus=True):
         self.refresh()
         self.post_message(self.Moved(self))
 
+    def toggle(self) -> None:
+        """Open or close the traceback under the cursor, which goes to its first line."""
+        fold = self._line.fold if self._line is not None else None
+        if fold is None:
+            return
+        self.following = False
+        self.book.toggle(fold)
+        self.sync()
+        self.go(next(at for at, line in enumerate(self.book.shown) if line.fold is fold))
+        self.post_message(self.Moved(self))
+
     # ---- keys
 
     def action_move(self, by: int) -> None:
@@ -178,7 +190,7 @@ class LogView(ScrollView, can_focus=True):
         return strip
 
     def _strips_of(self, line: Line) -> list[Strip]:
-        key = (id(line), self._names, self._width, self.wrap, self.times, self.match)
+        key = (id(line), text_of(line), self._names, self._width, self.wrap, self.times, self.match)
         made = self._strips.get(key)
         if made is None:
             made = line, self._make(line)  # the line is kept, so that no other gets its id
@@ -195,7 +207,8 @@ class LogView(ScrollView, can_focus=True):
         ]
         taken = sum(cell_len(part.text) for part in head)
         room = max(self._width - taken, 10)
-        pieces = (chop_cells(line.message, room) or [""]) if self.wrap else [_cut(line.message, room)]
+        text = text_of(line)
+        pieces = (chop_cells(text, room) or [""]) if self.wrap else [_cut(text, room)]
         indent = Segment(" " * taken, base)
         return [
             Strip([*(head if number == 0 else [indent]), *self._marked(piece, words)]).adjust_cell_length(
@@ -241,7 +254,7 @@ class LogView(ScrollView, can_focus=True):
     def _extend_starts(self, known: int) -> None:
         """`_starts[i]` is the row after line i."""
         room = max(self._width - self._head_cells(), 10)
-        rows = (_rows(line.message, room) for line in self.book.shown[known:])
+        rows = (_rows(text_of(line), room) for line in self.book.shown[known:])
         base = self._starts[-1] if self._starts else 0
         self._starts += [base + row for row in accumulate(rows)]
 
@@ -289,6 +302,16 @@ def clock(at: float, form: str) -> str:
         return ""
     text = time.strftime("%H:%M:%S", time.localtime(at))
     return f"{text}.{int(at * 1000) % 1000:03} " if form == "millis" else f"{text} "
+
+
+def text_of(line: Line) -> str:
+    """The message; of a traceback's first line also how much it stands for."""
+    if line.fold is None or line.inside or not line.fold.count:
+        return line.message
+    head = line.message.replace(" (most recent call last):", "")
+    if line.fold.open:
+        return f"{head} {G.open}"
+    return f"{head} {G.closed} {line.fold.count} more line{'s' * (line.fold.count > 1)} {G.enter}"
 
 
 def _rows(text: str, room: int) -> int:
