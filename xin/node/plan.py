@@ -80,7 +80,7 @@ class Planner:
             return
         if size.error:
             if size.code != TIMED_OUT:
-                raise from_code(size.code, size.error, hint=size.hint)
+                raise from_code(size.code, size.error, hint=size.hint, param=size.param)
             return
         need = counted(size)
         if launch.request.force or need.error or size.gpu_layers:

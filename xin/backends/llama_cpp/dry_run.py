@@ -71,7 +71,7 @@ def answer(question: Question) -> ModelSize:
     try:
         model = Model.dry(question.path, tried[0] if tried else Options())
     except XinError as exc:
-        return ModelSize(error=exc.message, hint=exc.hint, code=exc.code)
+        return ModelSize(error=exc.message, hint=exc.hint, code=exc.code, param=exc.param)
     try:
         size = _of_model(model, question.path)
         size.contexts = [_of_context(model, options, size) for options in tried]

@@ -78,3 +78,4 @@ class ModelSize(msgspec.Struct, kw_only=True):
     error: str | None = None
     hint: str | None = None
     code: str | None = None
+    param: str | None = None
