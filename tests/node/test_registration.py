@@ -53,6 +53,14 @@ def of_spec(**fields):
     return changed(model_specs=[{**XINFERENCE["model_specs"][0], **fields}])
 
 
+def test_one_entry_may_stand_for_several_quantizations():
+    several = OURS.replace('quantization = "Q8_0"', 'quantizations = ["Q4_K_M", "Q8_0"]')
+    source = '{ kind = "huggingface", repo = "org/own-GGUF", file = "own-{quantization_lower}.gguf" }'
+    family = family_of_text(several.replace('{ kind = "file", path = "%s" }', source))
+    told = [(one.quantization, one.source.file) for one in family.variants]
+    assert told == [("Q4_K_M", "own-q4_k_m.gguf"), ("Q8_0", "own-q8_0.gguf")]
+
+
 def test_xinference_json_becomes_a_family():
     family = family_of_text(json.dumps(XINFERENCE))
     assert (family.name, family.languages, family.abilities, family.context_length) == ("mine", ["en"], ["chat"], 2048)

@@ -169,11 +169,16 @@ def built_in_families() -> dict[str, Family]:
 
 
 def read_family(text: bytes, where: str) -> Family:
-    """A family from TOML, with each quantization a variant of its own. BadRequest names the file and the field."""
+    """A family from TOML. BadRequest names the file and the field."""
     try:
         found = msgspec.toml.decode(text, type=FamilyFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise BadRequest(f"{where}: {exc}", "docs/models.md tells the fields", param="model") from exc
+    return family_of(found)
+
+
+def family_of(found: FamilyFile) -> Family:
+    """With each quantization a variant of its own."""
     variants = [variant for group in found.variants for variant in _expanded(group, found.shapes)]
     return _as(Family, found, variants=variants)
 

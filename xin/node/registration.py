@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from xin.catalog.registered import MAX_BYTES
-from xin.catalog.spec import Family, Source, Variant
+from xin.catalog.spec import Family, FamilyFile, Source, Variant, family_of
 from xin.errors import BadRequest, TooLarge, UnsupportedParameter
 from xin.node.local_models import GGUF_ENGINE
 from xin.node.safetensors_folder import ENGINE as PYTORCH_ENGINE
@@ -58,7 +58,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _from_ours(described: dict[str, Any]) -> Family:
     try:
-        return msgspec.convert(described, Family)
+        return family_of(msgspec.convert(described, FamilyFile))
     except msgspec.ValidationError as exc:
         raise BadRequest(f"it is not a model family: {exc}", "docs/models.md has an example", param="model") from exc
 
