@@ -24,6 +24,7 @@ from xin.node.plan_verdict import Judgement, free_bytes, gib, judge
 from xin.protocol.node import Device, Plan, PlanCell, PlanRequest, PlanRow
 from xin.worker.options import convert_options
 
+MOST_HEADERS = 2  # that one plan fetches: a few MB each
 _GGML = {"cuda": "cuda", "rocm": "hip", "metal": "metal"}
 
 
@@ -59,7 +60,10 @@ class Planner:
         listed = await asyncio.to_thread(candidates, order, self._model_dirs)
         place = await self._place()
         lacking = await asyncio.to_thread(lambda: {one.engine: _lacking(one.engine) for one in listed})
-        needs = await asyncio.gather(*(self._need(one, options, lacking[one.engine]) for one in listed))
+        paths = await self._paths(listed)
+        needs = await asyncio.gather(
+            *(self._need(one, path, options, lacking[one.engine]) for one, path in zip(listed, paths, strict=True))
+        )
         pairs = sorted(zip(listed, needs, strict=True), key=lambda pair: -pair[1].weights)
         rows = await asyncio.to_thread(
             lambda: [_row(one, need, place, lacking[one.engine]) for one, need in pairs]  # it looks at builds
@@ -119,13 +123,16 @@ class Planner:
         except XinError:
             return None
 
-    async def _need(self, one: Candidate, options: dict[str, Any], lacking: str) -> Need:
-        path = one.path
-        if one.format != GGUF or one.engine != GGUF_ENGINE or lacking:
-            return estimated(one, options)
-        if not path and self.headers is not None and one.fetch is not None:
-            path = await self.headers.sparse(one.fetch) or ""
-        if not path:
+    async def _paths(self, listed: Sequence[Candidate]) -> list[str]:
+        """Of files to count; headers of others are fetched when few rows need one."""
+        absent = [one for one in listed if one.fetch is not None and one.format == GGUF and not one.path]
+        found: dict[int, str | None] = {}
+        if self.headers is not None and len(absent) <= MOST_HEADERS:
+            found = {id(one): await self.headers.sparse(one.fetch) for one in absent if one.fetch is not None}
+        return [one.path or found.get(id(one)) or "" for one in listed]
+
+    async def _need(self, one: Candidate, path: str, options: dict[str, Any], lacking: str) -> Need:
+        if one.format != GGUF or one.engine != GGUF_ENGINE or lacking or not path:
             return estimated(one, options)
         try:
             size = await self.runs.sizes(path, [options], ladder=True)

@@ -1,0 +1,111 @@
+"""Headers of GGUFs that are not here, by ranges over HTTP: a plan needs the first megabytes of a file, not the file."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from xin.backends.llama_cpp.dry_run_words import Question
+from xin.catalog.spec import Fetch
+from xin.errors import XinError
+from xin.node import gguf_file
+from xin.node.dry_runs import dry_run
+from xin.node.quantization_choice import chosen_files, fits
+
+FIRST_BYTES = 4 << 20
+MOST_BYTES = 64 << 20  # no header is longer
+WAIT_SECONDS = 20.0
+MOST_PARTS = 16
+
+
+class RepoFile(Protocol):
+    @property
+    def path(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
+class RepoListing(Protocol):
+    @property
+    def commit(self) -> str: ...
+    @property
+    def files(self) -> Sequence[RepoFile]: ...
+
+
+class Ranges(Protocol):
+    """What a hub can do for a plan. Both raise XinError."""
+
+    async def files(self, repo: str, revision: str) -> RepoListing: ...
+
+    async def read_range(self, repo: str, commit: str, path: str, start: int, length: int) -> bytes: ...
+
+
+class RemoteHeaders:
+    """Files of full size with nothing but the beginning in them, kept in `folder`."""
+
+    def __init__(self, hub: Ranges, folder: Path) -> None:
+        self._hub = hub
+        self._folder = folder
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def sparse(self, fetch: Fetch) -> str | None:
+        """The path of a file that a dry run takes for the one to fetch; None when the hub does not give it in time."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._sparse(fetch)
+        except (XinError, TimeoutError, OSError):
+            return None
+
+    async def _sparse(self, fetch: Fetch) -> str | None:
+        listing = await self._hub.files(fetch.repo, fetch.revision)
+        wanted = _wanted([file.path for file in listing.files], fetch.files)
+        if not wanted or len(wanted) > MOST_PARTS:
+            return None
+        sizes = {file.path: file.size for file in listing.files}
+        key = hashlib.sha256(f"{fetch.repo}@{listing.commit}/{wanted[0]}".encode()).hexdigest()[:24]
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            first = self._folder / key / Path(wanted[0]).name
+            if not await asyncio.to_thread(first.is_file):
+                await self._make(fetch.repo, listing.commit, {path: sizes[path] for path in wanted}, self._folder / key)
+            return str(first) if await asyncio.to_thread(first.is_file) else None
+
+    async def _make(self, repo: str, commit: str, sizes: dict[str, int], folder: Path) -> None:
+        """More and more of the files until llama.cpp takes them; `folder` appears when it does."""
+        part = folder.with_name(f"{folder.name}.part")
+        first = part / Path(next(iter(sizes))).name
+        length = FIRST_BYTES
+        while length <= MOST_BYTES:
+            for path, size in sizes.items():
+                share = length if path == next(iter(sizes)) else length // 4
+                head = await self._hub.read_range(repo, commit, path, 0, min(share, size))
+                await asyncio.to_thread(_write, part / Path(path).name, head, size)
+            [answer] = await dry_run([Question(path=str(first), options=[])])
+            if answer.error is None:
+                await asyncio.to_thread(part.replace, folder)
+                return
+            length *= 4
+        await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+
+
+def _wanted(paths: list[str], globs: Sequence[str]) -> list[str]:
+    """The first GGUF that one of the globs names, with all its parts."""
+    ggufs = [path for path in paths if path.lower().endswith(".gguf")]
+    if not globs:
+        chosen = chosen_files(ggufs)
+        return [path for path in chosen if path.lower().endswith(".gguf")]
+    named = [path for path in ggufs if any(fits(path, glob) for glob in globs)]
+    firsts = [path for path in named if gguf_file.is_first_part(Path(path).name)]
+    if not firsts:
+        return []
+    return [path for path in ggufs if gguf_file.stem(path) == gguf_file.stem(firsts[0])]
+
+
+def _write(path: Path, head: bytes, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(size)
