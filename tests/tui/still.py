@@ -67,6 +67,7 @@ class StillClient:
             model_engine="llama.cpp",
             weights_bytes=int(gigabytes * 1e9),
             downloaded=True,
+            estimate=quantization == "Q8_0",
             cells=[cell(name, device, free, int(gigabytes * 1.1e9)) for device, free in rooms.items()],
         )
 

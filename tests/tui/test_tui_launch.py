@@ -224,10 +224,11 @@ def test_models_are_grouped_and_recent_ones_come_first():
 
 def test_plans_of_several_nodes_are_one_grid_and_the_best_cell_is_chosen():
     big = row("Q8_0", 8, cell("cuda:0", "no"), cell("cpu", "fits"))
+    useless = row("none", 16, cell("cuda:0", "no_engine"), cell("cpu", "no_engine"))
     small = row("Q4_0", 4, cell("cuda:0", "fits"), cell("cpu", "fits"))
     other = row("Q4_0", 4, cell("cpu", "fits"))
-    grid = merge({"a": Plan(model_name="m", rows=[small, big]), "b": Plan(model_name="m", rows=[other])})
-    assert [one.quantization for one in grid.rows] == ["Q8_0", "Q4_0"]
+    grid = merge({"a": Plan(model_name="m", rows=[useless, small, big]), "b": Plan(model_name="m", rows=[other])})
+    assert [one.quantization for one in grid.rows] == ["Q8_0", "Q4_0", "none"]
     assert [(one.node_id, one.device_id) for one in grid.columns] == [("a", "cuda:0"), ("a", "cpu"), ("b", "cpu")]
     assert grid.cell(0, 2) is None
     assert recommended(grid) == (1, 0)

@@ -87,7 +87,8 @@ def search(listed: Sequence[ModelGroup], text: str) -> list[ModelGroup]:
 
 
 def merge(plans: Mapping[str, Plan]) -> Grid:
-    """By node id. Rows of equal format, engine and quantization are one; the largest weights come first."""
+    """By node id. Rows of equal format, engine and quantization are one; the largest weights come first, and what no node
+    has an engine for comes last."""
     grid = Grid()
     keys: list[tuple[str, str, str]] = []
     by_key: dict[tuple[str, str, str], dict[tuple[str, str], PlanCell]] = {}
@@ -102,7 +103,8 @@ def merge(plans: Mapping[str, Plan]) -> Grid:
                 column = Column(node_id, cell.node, cell.device_id, cell.device_name, cell.free_bytes)
                 if all((one.node_id, one.device_id) != (node_id, cell.device_id) for one in grid.columns):
                     grid.columns.append(column)
-    keys = sorted(rows, key=lambda key: -rows[key].weights_bytes)
+    useless = {key for key, cells in by_key.items() if all(cell.verdict == "no_engine" for cell in cells.values())}
+    keys = sorted(rows, key=lambda key: (key in useless, -rows[key].weights_bytes))
     grid.rows = [rows[key] for key in keys]
     grid.cells = [[by_key[key].get((one.node_id, one.device_id)) for one in grid.columns] for key in keys]
     return grid

@@ -81,7 +81,7 @@ class LaunchDialog(Dialog[None]):
 
     def on_mount(self) -> None:
         set_title(self.query_one("#launch-model"), "1 Model")
-        set_title(self.query_one("#launch-fit"), "2 Where", "estimate: file sizes against free memory")
+        set_title(self.query_one("#launch-fit"), "2 Where")
         set_title(self.query_one("#launch-options"), "3 Options")
         self._step(1)
         self.query_one("#launch-search", Input).value = self._wanted.partition(":")[0]
@@ -169,7 +169,7 @@ class LaunchDialog(Dialog[None]):
             about.update("")
             return
         first = group.first
-        facts = [first.description, ", ".join(first.model_ability), f"{len(group.models)} on disk"]
+        facts = [first.description.rstrip("."), ", ".join(first.model_ability), f"{len(group.models)} on disk"]
         facts += [f"context up to {first.context_length:,}"] if first.context_length else []
         about.update(Content(clean("; ".join(fact for fact in facts if fact))))
         self._refused = ""
@@ -203,8 +203,6 @@ class LaunchDialog(Dialog[None]):
             return
         grid = merge(plans)
         self.grid.show(grid, self._place(grid) if fresh else None)
-        count = len(grid.rows)
-        set_title(self.query_one("#launch-fit"), f"2 Where   {count} quantization{'' if count == 1 else 's'}")
         self._draw_cell()
 
     async def _plan_of(self, node_id: str, group: ModelGroup, options: Mapping[str, int]) -> Plan | None:
@@ -229,7 +227,9 @@ class LaunchDialog(Dialog[None]):
         cell = self.grid.cell
         if cell is None:
             return
-        row = self.grid.grid.rows[self.grid.row]
+        row, count = self.grid.grid.rows[self.grid.row], len(self.grid.grid.rows)
+        title = f"2 Where   {count} quantization{'' if count == 1 else 's'}"
+        set_title(self.query_one("#launch-fit"), title, "an estimate, by formulas" if row.estimate else "")
         self.form.slider.set_longest(cell.max_context)
         if row.model_engine != self._engine:
             self._load_options(self.grid.grid.columns[self.grid.column].node_id, row.model_engine)
@@ -274,7 +274,8 @@ class LaunchDialog(Dialog[None]):
             return Content("")
         device = "" if self.has_class("-narrow") else f" ({cell.device_name})"
         where = f"{cell.node}:{cell.device_id}{device}"
-        words = f"about {bytes_short(cell.need_bytes)} of {bytes_short(cell.free_bytes)} free on {where}"
+        about = "about " if self.grid.grid.rows[self.grid.row].estimate else ""
+        words = f"{about}{bytes_short(cell.need_bytes)} of {bytes_short(cell.free_bytes)} free on {where}"
         word = {"fits": "fits", "partial": "fits in part", "no": "does not fit", "no_engine": "no engine"}[cell.verdict]
         reason = f"; {cell.reason}" if cell.reason else ""
         return Content(clean(f"{word}: {words}{reason}"))
