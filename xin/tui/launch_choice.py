@@ -87,8 +87,9 @@ def search(listed: Sequence[ModelGroup], text: str) -> list[ModelGroup]:
 
 
 def merge(plans: Mapping[str, Plan]) -> Grid:
-    """By node id. Rows of equal format, engine and quantization are one; the largest weights come first, and what no node
-    has an engine for comes last."""
+    """By node id. Rows of equal format, engine and quantization are one; the largest weights come first, and last those
+    that no node has an engine for.
+    """
     grid = Grid()
     keys: list[tuple[str, str, str]] = []
     by_key: dict[tuple[str, str, str], dict[tuple[str, str], PlanCell]] = {}
