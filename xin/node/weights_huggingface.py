@@ -17,6 +17,7 @@ from xin.node.weights_found import (
     WeightsSource,
     folders,
     is_weights,
+    size_of,
     small_file,
     walk,
 )
@@ -46,7 +47,7 @@ class HuggingFace(WeightsSource):
             found += [path for path in in_revisions if is_weights(path)]
             reached = {os.path.realpath(path) for path in in_revisions}
             blobs = (path for path in walk(folder / "blobs", 1) if os.path.realpath(path) not in reached)
-            found += [path for path in blobs if path.lstat().st_size >= LEAST_ORPHAN_BYTES]
+            found += [path for path in blobs if size_of(path) >= LEAST_ORPHAN_BYTES]
         return found
 
     def sides(self, names: Set[str], gone: Set[Path]) -> list[Path]:
@@ -112,7 +113,7 @@ def _ref(folder: Path, revision: str) -> str:
 
 
 def _counts(path: Path) -> bool:
-    return is_weights(path) or (path.parent.name == "blobs" and path.lstat().st_size >= LEAST_ORPHAN_BYTES)
+    return is_weights(path) or (path.parent.name == "blobs" and size_of(path) >= LEAST_ORPHAN_BYTES)
 
 
 def _mtime(folder: Path) -> float:

@@ -55,7 +55,7 @@ def plan_removal(
 def remove(removal: Removal) -> None:
     """Do it. What cannot be removed is kept, with the reason."""
     for path, source in [*removal.gone.items()]:
-        size = path.lstat().st_size if path.exists() and not path.is_symlink() and path.stat().st_nlink == 1 else 0
+        size = 0 if path.is_symlink() else size_of(path)
         try:
             if not _inside(path, source):
                 raise OSError(0, "it is not in its store any more")
