@@ -13,9 +13,9 @@ LAYERS, EMBED, HEADS, KV_HEADS, HEAD, FFN, VOCABULARY, CONTEXT = 4, 128, 4, 2, 3
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def write(architecture: str, path: Path) -> Path:
-    """One of ARCHITECTURES; tensors are f16 where they are matrices."""
-    writer = gguf.GGUFWriter(path, architecture.partition(":")[0])
+def write(architecture: str, path: Path, *, split_after: int = 0) -> Path:
+    """One of ARCHITECTURES; tensors are f16 where they are matrices. The first part when it is split after so many."""
+    writer = gguf.GGUFWriter(path, architecture.partition(":")[0], split_max_tensors=split_after)
     _common(writer)
     extra, tensors = ARCHITECTURES[architecture]
     for key, value in extra.items():
@@ -29,7 +29,7 @@ def write(architecture: str, path: Path) -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return next(path.parent.glob(f"{path.stem}-00001-of-*.gguf")) if split_after else path
 
 
 def _common(writer: Any) -> None:

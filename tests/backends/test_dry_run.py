@@ -112,6 +112,14 @@ def test_the_beginning_of_a_file_will_do(smollm2: Path, tmp_path: Path):
     assert whole == part and whole.error is None
 
 
+def test_a_split_model_counts_as_the_whole_one(tiny: dict[str, Path], tmp_path: Path):
+    split = tiny_gguf.write("llama", tmp_path / "split.gguf", split_after=15)
+    assert len(list(tmp_path.glob("*.gguf"))) > 2
+    options = [{"context_length": 512}]
+    whole, parts = dry(Question(path=str(tiny["llama"]), options=options), Question(path=str(split), options=options))
+    assert whole == parts and whole.error is None and min(whole.layer_bytes) > 0
+
+
 def test_a_ladder_has_the_windows_where_the_rule_of_the_pool_changes(smollm2: Path):
     [told] = dry(Question(path=str(smollm2), options=[{}], ladder=True))
     assert [step.window for step in told.ladder] == windows(8192, 23_040, 16)

@@ -24,6 +24,8 @@ _CACHE = re.compile(r"size =\s*([\d.]+) MiB \(\s*(\d+) cells,\s*(\d+) layers,.*?
 _COMPUTE = re.compile(r"compute buffer size =\s*([\d.]+) MiB")
 _LAYER = re.compile(rb"blk\.(\d+)\.")
 _MOST_LAYERS = 4096
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_MOST_PARTS = 1000
 _MIB = 2**20
 _ROUNDED = _MIB // 100
 
@@ -95,7 +97,7 @@ def _of_model(model: Any, path: str) -> ModelSize:
         layers=int(lib.llama_model_n_layer(model.pointer)),
         trained_context=model.trained_context,
         parameters=int(lib.llama_model_n_params(model.pointer)),
-        layer_bytes=layer_bytes(path),
+        layer_bytes=layer_bytes(parts(path)),
         gpu_layers=model.gpu_layers,
         embeds=not decodes or (model.number("pooling_type") or 0) > 0,
     )
@@ -165,8 +167,27 @@ def _cause(lines: list[str]) -> str:
     return (told or lines[-1:] or ["llama.cpp gave no reason"])[0][:300]
 
 
-def layer_bytes(path: str) -> list[int]:
-    """Bytes of the tensors of each layer, by their names; [] when the header cannot be read by itself."""
+def parts(path: str) -> list[str]:
+    """All files of a split model, by its first one."""
+    found = _PART.search(path)
+    if found is None or int(found[2]) > _MOST_PARTS:
+        return [path]
+    return [f"{path[: found.start()]}-{n:05d}-of-{found[2]}.gguf" for n in range(1, int(found[2]) + 1)]
+
+
+def layer_bytes(paths: list[str]) -> list[int]:
+    """Bytes of the tensors of each layer, by their names; [] when a header cannot be read by itself."""
+    sizes: dict[int, int] = {}
+    for path in paths:
+        for name, size in _tensors(path):
+            layer = _LAYER.match(name)
+            if layer and int(layer[1]) < _MOST_LAYERS:
+                sizes[int(layer[1])] = sizes.get(int(layer[1]), 0) + size
+    return [sizes.get(number, 0) for number in range(max(sizes, default=-1) + 1)]
+
+
+def _tensors(path: str) -> list[tuple[bytes, int]]:
+    """Names and bytes."""
     import llama_cpp as lib
 
     class Init(ctypes.Structure):
@@ -185,13 +206,10 @@ def layer_bytes(path: str) -> list[int]:
     header = library.gguf_init_from_file(os.fsencode(path), Init(True, None))
     if not header:
         return []
-    sizes: dict[int, int] = {}
-    for index in range(library.gguf_get_n_tensors(header)):
-        layer = _LAYER.match(library.gguf_get_tensor_name(header, index))
-        if layer and int(layer[1]) < _MOST_LAYERS:
-            sizes[int(layer[1])] = sizes.get(int(layer[1]), 0) + library.gguf_get_tensor_size(header, index)
+    numbers = range(library.gguf_get_n_tensors(header))
+    found = [(library.gguf_get_tensor_name(header, n), library.gguf_get_tensor_size(header, n)) for n in numbers]
     library.gguf_free(header)
-    return [sizes.get(number, 0) for number in range(max(sizes, default=-1) + 1)]
+    return found
 
 
 if __name__ == "__main__":
