@@ -181,3 +181,4 @@ def test_show_tells_a_family(node: NodeProcess):
     assert orca["entries"][0]["weights_bytes"]["none"] == pytest.approx(2 * 3.426e9, rel=0.01)
     small = node.xin("show", "smollm2").stdout
     assert "Q4_1*" in small and "(unverified)" in small and "94 MiB" in small
+    assert "did you mean llama-2" in node.xin("show", "lama-2").stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -30,12 +31,15 @@ def show(
         names = {name, *(one.model_name for one in running)}
         local = client.local_models()
         known = [one for one in local if one.model_name in names or name in one.weights]
-        described = next((one for one in client.catalogue() if _is(one, family_name)), None)
+        catalogue = client.catalogue()
+        described = next((one for one in catalogue if _is(one, family_name)), None)
         engines = {one.name: one.installed for one in client.node().engines}
     if described and name == described.model_name:
         known = [one for one in local if one.model_name.partition(":")[0] == name]
     if not running and not known and not described:
-        raise ModelNotFound(f"there is no model {model!r} here", "xin list --all shows those that there are")
+        close = difflib.get_close_matches(name, [one.model_name for one in catalogue], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "xin list --all shows those that there are"
+        raise ModelNotFound(f"there is no model {model!r} here", hint)
     if json:
         output.print_json({"models": known, "catalogue": described, "instances": running})
         return

@@ -87,7 +87,7 @@ def _check_fields(request: LaunchRequest) -> None:
     if request.model_uid is not None:
         check_uid(request.model_uid)
     if not request.model_name:
-        raise BadRequest("model_name is empty", "xin list --all shows the models that are here", param="model_name")
+        raise BadRequest("model_name is empty", "xin list --all shows those that there are", param="model_name")
     if request.replica != 1:
         raise BadRequest(f"replica is {request.replica}: only one is supported", "leave it out", param="replica")
     if request.model_type is not None and request.model_type.lower() not in _LANGUAGE_MODEL_TYPES:

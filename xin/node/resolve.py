@@ -65,7 +65,8 @@ def on_disk(spec: ModelSpec) -> ModelSpec:
     """The spec, unless its weights must be fetched first: ModelNotFound."""
     if spec.fetch is None:
         return spec
-    command = " ".join(["hf download", spec.fetch.repo, *(f"--include '{glob}'" for glob in spec.fetch.files)])
+    globs = spec.fetch.files or ([f"*{quantization_choice.USUAL[0]}*.gguf"] if spec.format == GGUF else [])
+    command = " ".join(["hf download", spec.fetch.repo, *(f"--include '{glob}'" for glob in globs)])
     raise ModelNotFound(f"{spec.name} is not on this machine", f"fetch it first: {command}", param="model_name")
 
 
@@ -73,10 +74,10 @@ def not_known(
     name: str, model_dirs: Sequence[str], running: Sequence[str] = (), param: str = "model_name"
 ) -> ModelNotFound:
     """The error of a name that nothing here answers to, with the names that are near."""
-    names = {model.model_name for model in known_models(model_dirs)} | set(running)
+    names = {model.model_name for model in known_models(model_dirs)} | set(families()) | set(running)
     by_lower = {known.lower(): known for known in sorted(names)}
     close = [by_lower[found] for found in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(close)}?" if close else "xin list --all shows the models that are here"
+    hint = f"did you mean {' or '.join(close)}?" if close else "xin list --all shows those that there are"
     return ModelNotFound(f"there is no model {name!r} here", hint, param=param)
 
 
