@@ -7,10 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-import gguf
 import pytest
 import tiny_gguf
 from live_node import LiveNode
@@ -99,11 +97,10 @@ def test_what_ollama_stored_runs_in_place(node: LiveNode, client: Client, home: 
     client.terminate("mine-135m")
 
 
-def test_a_split_model_runs(client: Client, home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_split_model_runs(client: Client, home: Path):
     """As the hub has them: links, in a folder of the repository, launched by a glob."""
     (home / "made").mkdir()
-    monkeypatch.setattr(gguf, "GGUFWriter", partial(gguf.GGUFWriter, split_max_tensors=20))
-    tiny_gguf.write("llama", home / "made/tiny.Q8_0.gguf")
+    tiny_gguf.write("llama", home / "made/tiny.Q8_0.gguf", split_after=20)
     parts = sorted((home / "made").iterdir())
     assert len(parts) > 1
     snapshot = hugging_face(home / ".cache/huggingface/hub", "org/split-GGUF", {f"Q8/{one.name}": one for one in parts})
