@@ -113,6 +113,9 @@ async def test_files_of_one_model_are_rows_and_a_broken_one_says_why(tmp_path: P
     (tmp_path / "Other-7B.Q8_0.gguf").write_bytes(b"GGUF")
     async with planner(device("cpu", "cpu", GIB), dirs=[str(tmp_path)]) as made:
         plan = await made.plan(PlanRequest(model_name="Model-7B.Q4_1"))
+        with pytest.raises(BadRequest, match="no such quantization") as caught:
+            await made.plan(PlanRequest(model_name="Model-7B.Q4_1", quantization="Q2_K"))
+        assert "gguf Q4_1" in (caught.value.hint or "")
     assert {row.model_name for row in plan.rows} == {"Model-7B.Q8_0", "Model-7B.Q4_1"}
     whole, broken = row_of(plan, "Q4_1"), row_of(plan, "Q8_0")
     assert whole.cells[0].verdict == "fits" and whole.error is None

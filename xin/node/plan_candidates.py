@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from xin.catalog import memory
 from xin.catalog.spec import Family, Fetch, ModelSpec, Shape, Variant, families
-from xin.errors import ModelNotFound
+from xin.errors import BadRequest, ModelNotFound
 from xin.node import gguf_file
 from xin.node.local_models import GGUF_ENGINE, known_models
 from xin.node.resolve import resolve
@@ -33,7 +33,7 @@ class Candidate:
     path: str = ""
     shape: Shape | None = None
     fetch: Fetch | None = None
-    without_weights: bool = field(default=False)
+    without_weights: bool = False
 
     @property
     def weights_bytes(self) -> int:
@@ -61,7 +61,11 @@ def candidates(order: PlanRequest, model_dirs: Sequence[str]) -> list[Candidate]
         named = next((model for model in known if model.model_name == name), None)
         group = [model for model in known if named is not None and _group(model) == _group(named)]
         found = [_local(model) for model in group] or [_of_spec(_resolved(order, model_dirs))]
-    return [one for one in found if _asked(one, order)]
+    asked = [one for one in found if _asked(one, order)]
+    if not asked:
+        there = ", ".join(f"{one.format} {one.quantization}" for one in found) or "nothing"
+        raise BadRequest(f"{name} has no such quantization", f"there is: {there}", param="quantization")
+    return asked
 
 
 def _resolved(order: PlanRequest, model_dirs: Sequence[str]) -> ModelSpec:
@@ -75,7 +79,7 @@ def _resolved(order: PlanRequest, model_dirs: Sequence[str]) -> ModelSpec:
 
 
 def _asked(one: Candidate, order: PlanRequest) -> bool:
-    """The row whose name or field says so, when one does."""
+    """Is it what the order's fields name? Those that are not given name everything."""
     by_quantization = order.quantization is None or order.quantization.lower() == one.quantization.lower()
     return by_quantization and (order.model_format is None or order.model_format.lower() == one.format)
 
