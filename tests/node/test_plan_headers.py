@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xin.catalog.spec import Fetch
-from xin.errors import Unreachable
+from xin.errors import ModelNotFound, Unreachable
 from xin.node import plan_headers
 from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
@@ -41,8 +41,10 @@ class FolderHub:
     down: bool = False
 
     async def files(self, repo: str, revision: str) -> Listing:
-        if self.down or repo != REPO:
+        if self.down:
             raise Unreachable("no hub answers")
+        if repo != REPO:
+            raise ModelNotFound(f"there is no {repo}")
         return Listing("c0ffee", [Listed(name, path.stat().st_size) for name, path in self.files_by_name.items()])
 
     async def read_range(self, repo: str, commit: str, path: str, start: int, length: int) -> bytes:
@@ -83,6 +85,9 @@ async def test_a_header_by_ranges_counts_as_the_file_does(hub: FolderHub, smollm
     hub.down = True
     [unknown] = (await planner.plan(PlanRequest(model_name=f"{REPO}:Q4_1"))).rows
     assert unknown.estimate and unknown.weights_bytes == 0 and "not here" in unknown.cells[0].reason
+    hub.down = False
+    [rests] = (await planner.plan(PlanRequest(model_name=f"{REPO}:Q4_1"))).rows
+    assert rests.estimate  # a hub that was not reached is left alone for a while
     await planner.close()
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from xin.backends.llama_cpp.dry_run_words import Question
 from xin.catalog.spec import Fetch
-from xin.errors import XinError
+from xin.errors import Unreachable, XinError
 from xin.node import gguf_file
 from xin.node.dry_runs import dry_run
 from xin.node.quantization_choice import chosen_files, fits
 
 FIRST_BYTES = 4 << 20
 MOST_BYTES = 64 << 20  # no header is longer
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 10.0
+REST_SECONDS = 60.0  # without a question after the hub could not be reached
 MOST_PARTS = 16
 
 
@@ -51,14 +53,20 @@ class RemoteHeaders:
         self._hub = hub
         self._folder = folder
         self._turns: dict[str, asyncio.Lock] = {}
+        self._rests_until = 0.0
 
     async def sparse(self, fetch: Fetch) -> str | None:
         """The path of a file that a dry run takes for the one to fetch; None when the hub does not give it in time."""
+        if time.monotonic() < self._rests_until:
+            return None
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 return await self._sparse(fetch)
-        except (XinError, TimeoutError, OSError):
-            return None
+        except (Unreachable, TimeoutError):
+            self._rests_until = time.monotonic() + REST_SECONDS
+        except (XinError, OSError):
+            pass
+        return None
 
     async def _sparse(self, fetch: Fetch) -> str | None:
         listing = await self._hub.files(fetch.repo, fetch.revision)
