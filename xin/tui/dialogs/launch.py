@@ -173,6 +173,7 @@ class LaunchDialog(Dialog[None]):
         facts += [f"context up to {first.context_length:,}"] if first.context_length else []
         about.update(Content(clean("; ".join(fact for fact in facts if fact))))
         self._refused = ""
+        set_title(self.query_one("#launch-fit"), "2 Where", "")
         self.grid.say("asking the nodes")  # until they answer, enter must not launch what was there before
         self._tell()
         self._plan(fresh=True)
