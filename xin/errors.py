@@ -16,6 +16,7 @@ XinError
 ├── EngineMissing 501          the engine is not installed
 ├── Busy 503                   loading, draining, or the queue is full
 ├── OutOfMemory 507            host or device memory did not suffice
+├── DiskFull 507               no room for what is to be written
 └── client side: Unreachable (no node answered), ForeignServer (something else answered), UsageError,
                  SessionFileError (the file of sessions cannot be read or written)
 """
@@ -164,6 +165,11 @@ class OutOfMemory(XinError):
     code = "out_of_memory"
     status = 507
     exit_code = EXIT_LAUNCH_FAILED
+
+
+class DiskFull(XinError):
+    code = "disk_full"
+    status = 507
 
 
 class Unreachable(XinError):

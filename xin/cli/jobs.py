@@ -72,8 +72,8 @@ def log(job_id: Id, endpoint: arguments.Endpoint = None, json: arguments.Json = 
 def watch(job_id: Id, endpoint: arguments.Endpoint = None, json: arguments.Json = False) -> None:
     """Follow a job to its end. Exit code 5 when it fails or is cancelled; Ctrl-C leaves it running."""
     with connect(endpoint) as client:
-        job = _follow(client, client.job(job_id))
-    _tell(job, json)
+        job = follow(client, client.job(job_id))
+    tell(job, json)
 
 
 @group.command()
@@ -90,8 +90,8 @@ def quantize(
         fields: dict[str, Any] = {"source": arguments.model_of(source), "quantization": quantization}
         job = client.start_job("quantize", **fields, **({"name": name} if name else {}))
         if wait:
-            job = _follow(client, job)
-    _tell(job, json)
+            job = follow(client, job)
+    tell(job, json)
 
 
 def _act(action: JobAction, doc: str) -> None:
@@ -115,9 +115,9 @@ def _act(action: JobAction, doc: str) -> None:
     group.command(action, help=doc)(command)
 
 
-_act("cancel", "End a job; what it has half made is removed.")
+_act("cancel", "End a job; what it has half made is removed, what a download has is kept.")
 _act("retry", "Begin a job again that failed or was cancelled, and print the new one.")
-_act("delete", "Take a job that ended off the list.")
+_act("delete", "Take a job that ended off the list; of a download with what it has half fetched.")
 _act("pause", "Let a job rest, if its kind can.")
 _act("resume", "Let a paused job go on.")
 
@@ -138,7 +138,7 @@ def _list(endpoint: str | None, json: bool) -> None:
     output.draw(output.table(("ID", "KIND", "WHAT", "STATE", "DONE", "LEFT", "DETAIL"), rows, right=("DONE", "LEFT")))
 
 
-def _follow(client: Client, job: Job) -> Job:
+def follow(client: Client, job: Job) -> Job:
     """The job as it ends."""
     with _bar(job) as show_progress:
         if job.ended_at is not None:
@@ -154,7 +154,7 @@ def _follow(client: Client, job: Job) -> Job:
     raise Unreachable("the node stopped before the job was done", "start it again: xin jobs shows what became of it")
 
 
-def _tell(job: Job, json: bool) -> None:
+def tell(job: Job, json: bool) -> None:
     if json:
         output.print_json(job)
     if job.state in ("failed", "cancelled"):

@@ -1,4 +1,4 @@
-"""`xin pull`, for hands that know Ollama: says what is here; xin downloads nothing yet."""
+"""`xin pull`: fetch a model from the hub, launch nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from xin.cli import arguments, output
-from xin.cli.connection import connect
-from xin.errors import ModelNotFound
+from xin.cli.connection import connect_or_start
+from xin.cli.jobs import follow, tell
+from xin.errors import Conflict
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -16,20 +17,21 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def pull(
     model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=arguments.complete_model)],
+    quantization: arguments.Quantization = None,
     endpoint: arguments.Endpoint = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
     json: arguments.Json = False,
 ) -> None:
-    """Say whether a model is on this machine; downloading comes with a later version."""
-    name = arguments.model_of(model)
-    repo = name.partition(":")[0]
-    with connect(endpoint) as client:
-        models = client.local_models()
-    found = [one for one in models if name in (one.model_name, *one.weights) or one.model_name.split(":")[0] == repo]
-    if not found:
-        fetch = f"hf download {repo} --include '*.gguf'" if "/" in repo else "xin list --all shows what is here"
-        raise ModelNotFound(f"{model} is not on this machine, and xin cannot download yet", f"until then: {fetch}")
-    if json:
-        output.print_json(found)
-        return
-    for one in found:
-        print(f"{one.model_name} is here: {', '.join(one.weights) or 'it needs no weights'}")
+    """Download a model, without launching it. Ctrl-C leaves the download going: see xin jobs."""
+    wanted = {"quantization": quantization} if quantization else {}
+    with connect_or_start(endpoint) as client:
+        try:
+            job = client.start_job("download", model_name=arguments.model_of(model), **wanted)
+        except Conflict as exc:
+            output.say(exc.message)
+            if json:
+                output.print_json({"downloaded": True})
+            return
+        if wait:
+            job = follow(client, job)
+    tell(job, json)

@@ -79,7 +79,8 @@ def make_app(
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     manager.check = planner.check_launch
-    app[JOBS] = Jobs(node, identity.name, book, launches, manager, partial(_engines_changed, app))
+    jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, partial(_engines_changed, app))
+    manager.fetch = jobs.fetch
     app[PEERS] = Peers(node, identity, events)
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from xin.catalog.spec import ModelSpec
 from xin.errors import Busy, LaunchCancelled, XinError
 from xin.node.instance_log import InstanceLog
 from xin.node.keep_alive import KeepAlive
@@ -40,6 +41,7 @@ class Publisher(Protocol):
 
 
 Check = Callable[[LaunchPlan], Awaitable[None]]
+Prepare = Callable[[LaunchPlan, Callable[[float, str], None]], Awaitable[LaunchPlan]]
 
 
 class RunnerOwner(Protocol):
@@ -71,6 +73,7 @@ class InstanceRunner:
         self.error: XinError | None = None
         self.gone = asyncio.Event()
         self.check: Check | None = None  # asked before the first worker starts; what it raises fails the launch
+        self.prepare: Prepare | None = None  # downloads what is not here, and tells what then is
         self.keep_alive = KeepAlive(instance.keep_alive, lambda: owner.runner_idle(self))
         self._owner = owner
         self._events = events
@@ -201,8 +204,11 @@ class InstanceRunner:
         return cause
 
     async def _load(self) -> WorkerHandle:
+        if self.plan.spec.fetch is not None and self.prepare is not None:
+            self._change(state="downloading", stage="downloading", progress=0.0)
+            self.plan = await self.prepare(self.plan, self.worker_progress)
         spec = self.plan.spec
-        self._change(state="loading", stage="starting", progress=0.0)
+        self._change(state="loading", stage="starting", progress=0.0, **_told(spec))
         if self.check is not None and not self._was_ready:
             await self.check(self.plan)
         load = Load(
@@ -334,3 +340,13 @@ class InstanceRunner:
         if memory is not None and handle is self._handle:
             self.instance.worker.rss_bytes = memory.rss_bytes
             self._publish_soon()
+
+
+def _told(spec: ModelSpec) -> dict[str, object]:
+    """What a download may have made known."""
+    return {
+        "model_engine": spec.engine,
+        "model_format": spec.format,
+        "quantization": spec.quantization,
+        "weights": spec.weights,
+    }

@@ -45,12 +45,12 @@ class JobBook:
         self._closed = False
 
     async def load(self) -> None:
-        """What was running when the node ended is listed as failed."""
+        """What was running when the node ended is listed as failed; a download stays as it was, to go on."""
         for kept in await asyncio.to_thread(_read, self._file):
             record = JobRecord(kept.job, kept.order, self._changed)
             record.lines.extend(kept.lines)
             self._records[kept.job.id] = record
-            if not record.ended:
+            if not _is_over(record):
                 record.interrupt(INTERRUPTED, "retry it")
 
     def add(self, job: Job, order: dict[str, Any]) -> JobRecord:
@@ -84,7 +84,7 @@ class JobBook:
         if self._closed:
             return
         for record in self.records():
-            if not record.ended:
+            if not _is_over(record):
                 record.interrupt(INTERRUPTED, "retry it")
             record.close()
         self._closed = True
@@ -119,6 +119,11 @@ class JobBook:
                 await asyncio.to_thread(_write, self._file, kept)
             except OSError as exc:
                 log.warning("cannot write %s: %s", self._file, exc.strerror)
+
+
+def _is_over(record: JobRecord) -> bool:
+    """Whether a restart changes nothing of it."""
+    return record.ended or record.job.kind == "download"
 
 
 def _read(file: Path) -> list[_Kept]:

@@ -69,6 +69,9 @@ class LaunchJobs:
             case "stopping":
                 self._keep_lines(record)
                 record.cancel()
+            case "downloading":
+                record.stage("resolve")
+                record.progress(instance.progress, instance.stage)
             case _:
                 stage = "warm up" if instance.stage == "warming up" else "load"
                 record.stage(stage)

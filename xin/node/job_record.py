@@ -60,6 +60,16 @@ class JobRecord:
         self.job.started_at = time.time()
         self._set_state("running")
 
+    def pause(self) -> None:
+        """Resting until it is told to go on."""
+        self.job.seconds_left, self.job.bytes_per_second = None, 0.0
+        self.write("paused")
+        self._set_state("paused")
+
+    def wait(self) -> None:
+        """Before it runs, again."""
+        self._set_state("waiting")
+
     def stage(self, name: str, detail: str = "") -> None:
         """Go on to stage `name`: what runs is done, what was not needed is skipped. Going back is ignored."""
         now, names = time.time(), [stage.name for stage in self.job.stages]
@@ -147,6 +157,8 @@ class JobRecord:
 
     def _settle_actions(self) -> None:
         self.job.actions = [*_ACTIONS[self.job.state]]
+        if self.job.kind == "download" and self.job.state in ("waiting", "running"):
+            self.job.actions.insert(0, "pause")
 
     def _stop_stage(self) -> None:
         for stage in self.job.stages:

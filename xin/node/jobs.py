@@ -1,4 +1,4 @@
-"""What the node works at by itself: launches, installations, quantizations; begun, cancelled and tried again here."""
+"""What the node works at by itself: launches, installs, quantizations, downloads; begun, cancelled, retried here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
-from xin.errors import BadRequest, Busy, Conflict, InternalError, XinError
+from xin.errors import BadRequest, Busy, Conflict, InternalError, LaunchCancelled, LoadFailed, XinError
+from xin.node.hub import Hub
 from xin.node.job_book import JobBook
+from xin.node.job_download import DownloadJob, DownloadOrder, remove_parts
 from xin.node.job_install import InstallJob, InstallOrder
 from xin.node.job_launches import LaunchJobs
 from xin.node.job_quantize import QuantizeJob, QuantizeOrder, remove_partial
@@ -20,6 +23,8 @@ from xin.node.manager import Manager
 from xin.protocol.node import Job, JobAction, JobKind, LaunchRequest, LogLine
 
 MOST_RUNNING = 100
+MOST_DOWNLOADS = 2
+LOOK_SECONDS = 0.25
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +48,7 @@ class Work(Protocol):
 class Jobs:
     """`start` before the manager, so that what a restart cut off is known; `stop` before the manager too.
 
-    One job of a kind runs at a time, the others wait.
+    One job of a kind runs at a time, of downloads MOST_DOWNLOADS; the others wait.
     """
 
     def __init__(
@@ -62,7 +67,13 @@ class Jobs:
         self._manager = manager
         self._engines_changed = engines_changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._lanes = {"install": asyncio.Lock(), "quantize": asyncio.Lock()}
+        self._lanes: dict[str, asyncio.Lock | asyncio.Semaphore] = {
+            "install": asyncio.Lock(),
+            "quantize": asyncio.Lock(),
+            "download": asyncio.Semaphore(MOST_DOWNLOADS),
+        }
+        self._hub = Hub()
+        self._launches_waiting: dict[str, int] = {}  # for a download that only launches asked for, by its job's id
         self._stopping = False
         launches.request_of = manager.request_of
         launches.lines_of = lambda uid: manager.log(uid).tail()
@@ -70,6 +81,9 @@ class Jobs:
     async def start(self) -> None:
         await asyncio.to_thread(remove_partial)
         await self._book.load()
+        for record in self._book.records():
+            if record.job.kind == "download" and record.job.state in ("waiting", "running"):
+                self._start(self._download_of(record), record)
 
     async def stop(self) -> None:
         """End the children; what ran is kept as interrupted. Idempotent."""
@@ -110,6 +124,33 @@ class Jobs:
         await asyncio.to_thread(work.prepare)
         return self._begin(work)
 
+    async def download(self, order: DownloadOrder) -> Job:
+        """The same that runs is that one; a paused one goes on. Raises Conflict when all of it is here."""
+        fetch = await asyncio.to_thread(order.fetch, self._config.model_dirs)
+        record = self._downloading(fetch)
+        self._launches_waiting.pop(record.job.id, None)
+        return record.snapshot()
+
+    async def fetch(self, fetch: Fetch, hear: Callable[[Job], None]) -> None:
+        """For a launch: return when it is here. Cancelled, it ends a download that nobody else wants."""
+        is_new = self._same(DownloadJob(fetch, self._hub)) is None
+        record = self._downloading(fetch)
+        job_id = record.job.id
+        if is_new:
+            self._launches_waiting[job_id] = 0
+        if job_id in self._launches_waiting:
+            self._launches_waiting[job_id] += 1
+        try:
+            while not record.ended:
+                hear(record.job)
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await self._launch_left(record)
+        if record.job.state == "failed":
+            raise LoadFailed(record.job.cause or "the download failed", record.job.hint)
+        if record.job.state == "cancelled":
+            raise LaunchCancelled("the download was cancelled", f"to go on: xin jobs retry {job_id}")
+
     async def act(self, job_id: str, action: JobAction) -> Job:
         """Raises NotFound, Conflict when the job is past it, and what a retry raises at once."""
         record = self._book.get(job_id)
@@ -124,15 +165,23 @@ class Jobs:
                 self._book.remove(record)
                 return job
             case "delete":
-                self._book.remove(record)
+                await self._delete(record)
+            case "pause":
+                record.pause()
+                await self._end_task(record)
+            case "resume":
+                self._start(self._download_of(record), record)
         return record.snapshot()
 
     # -- private
 
     def _begin(self, work: Work) -> Job:
+        return self._begun(work).snapshot()
+
+    def _begun(self, work: Work) -> JobRecord:
         running = self._same(work)
         if running is not None:
-            return running.snapshot()
+            return running
         if self._stopping:
             raise Busy("this node is stopping", "try again when it is back")
         if len(self._tasks) >= MOST_RUNNING:
@@ -140,11 +189,46 @@ class Jobs:
         kind = cast(JobKind, work.kind)
         job = new_job(kind, work.title, work.stages, node=self._node_name, command=work.command)
         record = self._book.add(job, work.order)
+        self._start(work, record)
+        return record
+
+    def _start(self, work: Work, record: JobRecord) -> None:
+        job_id = record.job.id
         record.weigh(work.stages)
-        task = asyncio.get_running_loop().create_task(self._run(work, record), name=f"job {job.id}")
-        self._tasks[job.id] = task
+        record.wait()
+        task = asyncio.get_running_loop().create_task(self._run(work, record), name=f"job {job_id}")
+        self._tasks[job_id] = task
         task.add_done_callback(lambda done: self._ended(record, done))
-        return record.snapshot()
+
+    def _downloading(self, fetch: Fetch) -> JobRecord:
+        record = self._begun(DownloadJob(fetch, self._hub))
+        if record.job.state == "paused":
+            self._start(self._download_of(record), record)
+        return record
+
+    def _download_of(self, record: JobRecord) -> DownloadJob:
+        order = {key: value for key, value in record.order.items() if key != "kind"}
+        return DownloadJob(msgspec.convert(order, Fetch), self._hub)
+
+    async def _launch_left(self, record: JobRecord) -> None:
+        job_id = record.job.id
+        left = self._launches_waiting.get(job_id)
+        if left is None:
+            return
+        self._launches_waiting[job_id] = left - 1
+        if left == 1:
+            del self._launches_waiting[job_id]
+            if not record.ended and not self._stopping:
+                await self._cancel(record)
+
+    async def _delete(self, record: JobRecord) -> None:
+        """Of a download with what it has half fetched, unless another of the repository may need it."""
+        self._book.remove(record)
+        if record.job.kind == "download":
+            repo = record.order.get("repo")
+            others = self._book.find(lambda one: not one.ended and one.order.get("repo") == repo)
+            if others is None and isinstance(repo, str):
+                await asyncio.to_thread(remove_parts, repo)
 
     def _same(self, work: Work) -> JobRecord | None:
         return self._book.find(lambda record: not record.ended and record.order == work.order)
@@ -162,9 +246,10 @@ class Jobs:
                 record.interrupt(f"{exc.filename or work.title}: {exc.strerror}", "check the disk")
 
     def _ended(self, record: JobRecord, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(record.job.id, None)
+        if self._tasks.get(record.job.id) is task:
+            del self._tasks[record.job.id]
         if task.cancelled():
-            if not record.ended:
+            if not record.ended and record.job.state != "paused":
                 record.cancel()
         elif (error := task.exception()) is not None:
             log.error("job %s", record.job.id, exc_info=error)
@@ -174,6 +259,11 @@ class Jobs:
         if record.job.kind == "launch":
             await self._manager.cancel_launch(record.job.model_uid or "")
             return
+        await self._end_task(record)
+        if not record.ended:  # it rested
+            record.cancel()
+
+    async def _end_task(self, record: JobRecord) -> None:
         task = self._tasks.get(record.job.id)
         if task is not None:
             task.cancel()
@@ -190,6 +280,8 @@ class Jobs:
                     return await self.install(msgspec.convert(order, InstallOrder))
                 case "quantize":
                     return await self.quantize(msgspec.convert(order, QuantizeOrder))
+                case "download":
+                    return self._downloading(msgspec.convert(order, Fetch)).snapshot()
         except msgspec.ValidationError as exc:
             raise Conflict(f"job {record.job.id} comes from another version of xin: {exc}", "begin it anew") from exc
         raise BadRequest(f"a {record.job.kind} cannot be tried again", param="action")

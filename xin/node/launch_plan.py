@@ -12,6 +12,7 @@ from xin.backends import require
 from xin.catalog.spec import ModelSpec
 from xin.config import NodeConfig
 from xin.errors import BadRequest
+from xin.node.hub import is_offline
 from xin.node.keep_alive import parse_keep_alive
 from xin.node.resolve import on_disk, resolve
 from xin.protocol.node import RESERVED_UIDS, UID_PATTERN, LaunchRequest
@@ -49,7 +50,7 @@ class LaunchPlan:
 
 
 def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: str = "") -> LaunchPlan:
-    """Raises BadRequest naming the field, ModelNotFound, EngineMissing."""
+    """`spec.fetch`: what must be downloaded first. Raises BadRequest naming the field, ModelNotFound, EngineMissing."""
     _check_fields(request)
     keep_alive = parse_keep_alive(request.keep_alive)
     resolved = resolve(
@@ -61,7 +62,7 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
         model_path=request.model_path,
         model_dirs=config.model_dirs,
     )
-    spec = on_disk(resolved)
+    spec = on_disk(resolved) if is_offline() else resolved
     if preferred_engine and not request.model_engine and spec.format in require(preferred_engine).formats:
         spec.engine = preferred_engine
     engine = require(spec.engine)

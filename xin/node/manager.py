@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from xin import paths
+from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
 from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
 from xin.node.instance_log import InstanceLog
@@ -24,13 +25,14 @@ from xin.node.resolve import not_known
 from xin.node.state import DesiredLaunch, DesiredState
 from xin.node.thread_budget import ThreadBudget, usable_cores
 from xin.node.worker_handle import WorkerHandle
-from xin.protocol.node import Event, Instance, LaunchRequest, LocalModel, WorkerInfo
+from xin.protocol.node import Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
 
 STOP_CLOSE_SECONDS = 3.0
 _PREFERENCE = ("ready", "loading", "downloading", "stopping", "failed")
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Fetcher = Callable[[Fetch, Callable[[Job], None]], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Manager:
         self._released = asyncio.Event()
         self._stopping = False
         self.check: Check | None = None  # of a launch, before its worker starts
+        self.fetch: Fetcher | None = None  # returns when all is on the disk
 
     @property
     def threads(self) -> int:
@@ -285,8 +288,21 @@ class Manager:
             instance, plan, owner=self, events=self._events, budget=self._budget, log=InstanceLog(log_file)
         )
         runner.check = self.check
+        runner.prepare = self._fetched
         self._runners[uid] = runner
         return runner
+
+    async def _fetched(self, plan: LaunchPlan, told: Callable[[float, str], None]) -> LaunchPlan:
+        """Download what the plan wants and resolve it again. Raises XinError."""
+        fetch = plan.spec.fetch
+        if fetch is None or self.fetch is None:
+            return plan
+        await self.fetch(fetch, lambda job: told(job.progress, _downloaded(job)))
+        found = await asyncio.to_thread(make_plan, plan.request, self._config)
+        if found.spec.fetch is not None:
+            hint = "name a file of it: org/repo:file"
+            raise ModelNotFound(f"what was downloaded of {fetch.repo} is no model that {found.spec.engine} loads", hint)
+        return found
 
     async def _wake(self, model: str) -> InstanceRunner:
         """The runner to wait for; launched now when nothing has the name, or what ran on demand has failed."""
@@ -380,6 +396,12 @@ class Manager:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # seen: the caller may be gone
+
+
+def _downloaded(job: Job) -> str:
+    speed = f", {job.bytes_per_second / 1e6:.1f} MB/s" if job.bytes_per_second else ""
+    how = job.state if job.state == "paused" else "downloading"
+    return f"{how} {job.bytes_done / 1e6:.0f} of {job.bytes_total / 1e6:.0f} MB{speed} (job {job.id})"
 
 
 def _tell_error(task: asyncio.Task[None]) -> None:

@@ -7,6 +7,7 @@ from typing import cast, get_args
 from aiohttp import web
 
 from xin.errors import BadRequest, NotFound
+from xin.node.job_download import DownloadOrder
 from xin.node.job_install import InstallOrder
 from xin.node.job_quantize import QuantizeOrder
 from xin.node.keys import JOBS
@@ -14,7 +15,7 @@ from xin.node.routes.body import json_response, read_object, to_struct
 from xin.node.routes.models import launch_request
 from xin.protocol.node import JobAction
 
-STARTABLE = ("launch", "install", "quantize")
+STARTABLE = ("launch", "install", "quantize", "download")
 
 
 async def list_jobs(request: web.Request) -> web.Response:
@@ -44,6 +45,8 @@ async def begin(request: web.Request) -> web.Response:
             return json_response(await jobs.install(to_struct(body, InstallOrder)))
         case "quantize":
             return json_response(await jobs.quantize(to_struct(body, QuantizeOrder)))
+        case "download":
+            return json_response(await jobs.download(to_struct(body, DownloadOrder)))
     given = "field 'kind' is required" if kind is None else f"kind: {str(kind)[:80]!r} cannot be begun"
     raise BadRequest(given, f"one of: {', '.join(STARTABLE)}", param="kind")
 

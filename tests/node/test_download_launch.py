@@ -1,0 +1,66 @@
+"""Launches of models that a hub on loopback has: downloaded first, one download for all who want it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+from live_node import LiveNode
+
+from xin.client import Client
+from xin.protocol.node import Job
+
+pytestmark = pytest.mark.slow
+NAME = "org/small-GGUF:small.Q4_1.gguf"
+
+
+@pytest.fixture
+def hub(smollm2: Path) -> Iterator[HubServer]:
+    with HubServer({"org/small-GGUF": {"small.Q4_1.gguf": smollm2.read_bytes()}}) as hub:
+        yield hub
+
+
+@pytest.fixture
+def node(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveNode]:
+    for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    with LiveNode(tmp_path / "node") as node:
+        yield node
+
+
+def downloads(client: Client) -> list[Job]:
+    return [job for job in client.jobs() if job.kind == "download"]
+
+
+def test_two_launches_share_one_download_and_answer(node: LiveNode, hub: HubServer):
+    with Client(node.url) as client:
+        uids = [client.start_job("launch", model_name=NAME, model_uid=uid).model_uid for uid in ("one", "two")]
+        assert uids == ["one", "two"]
+        node.launch(NAME, model_uid="one")
+        node.launch(NAME, model_uid="two")
+        [job] = downloads(client)
+        assert job.state == "done" and len(hub.ranges("small.Q4_1.gguf")) == 1
+    body = {"model": "two", "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
+    reply = node.http.post("/v1/chat/completions", json=body)
+    assert reply.status_code == 200 and reply.json()["choices"][0]["message"]["content"]
+
+
+def test_a_cancelled_launch_ends_its_download(node: LiveNode, hub: HubServer):
+    hub.bytes_per_second = 5_000_000
+    with Client(node.url) as client:
+        client.start_job("launch", model_name=NAME, model_uid="one")
+        client.start_job("launch", model_name=NAME, model_uid="two")
+        deadline = time.monotonic() + 30
+        while not any(job.bytes_done for job in downloads(client)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert {one.state for one in client.instances()} == {"downloading"}
+        client.cancel_launch("one")
+        assert downloads(client)[0].state == "running"
+        client.cancel_launch("two")
+        assert downloads(client)[0].state == "cancelled"

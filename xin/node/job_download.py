@@ -1,0 +1,136 @@
+"""Fetching a model's files from the hub as a job: bytes, speed and time left of each; what it has outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from xin.catalog.spec import Fetch
+from xin.errors import Conflict, ModelNotFound
+from xin.node import download
+from xin.node.download import FileDownload, Snapshot
+from xin.node.hub import Hub, RepoFile
+from xin.node.job_record import JobRecord
+from xin.node.quantization_choice import chosen_files, fits
+from xin.node.resolve import resolve
+from xin.protocol.node import JobFile
+
+SPEED_SECONDS = 5.0
+
+
+class DownloadOrder(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a launch that say which model."""
+
+    model_name: str
+    model_size_in_billions: int | float | str | None = None
+    model_format: str | None = None
+    quantization: str | None = None
+
+    def fetch(self, model_dirs: list[str]) -> Fetch:
+        """Reads the disk. Raises ModelNotFound, BadRequest, Conflict when it is here."""
+        size, format, quantization = self.model_size_in_billions, self.model_format, self.quantization
+        spec = resolve(self.model_name, size, format, quantization, model_dirs=model_dirs)
+        if spec.fetch is None:
+            raise Conflict(f"{self.model_name} is here already", f"xin launch {shlex.quote(self.model_name)}")
+        return spec.fetch
+
+
+class DownloadJob:
+    kind = "download"
+    stages = {"list": 0.01, "fetch": 0.99}
+
+    def __init__(self, fetch: Fetch, hub: Hub) -> None:
+        self._fetch = fetch
+        self._hub = hub
+        self.title = ":".join([fetch.repo, *fetch.files[:1]])
+
+    @property
+    def command(self) -> str:
+        return f"xin pull {shlex.quote(self.title)}"
+
+    @property
+    def order(self) -> dict[str, Any]:
+        return {"kind": self.kind, **msgspec.to_builtins(self._fetch)}
+
+    async def run(self, record: JobRecord) -> str:
+        fetch = self._fetch
+        _begin_stages(record)
+        record.stage("list", fetch.repo)
+        listing = await self._hub.files(fetch.repo, fetch.revision)
+        files = _chosen(fetch, listing.files)
+        snapshot = Snapshot(fetch.repo, listing.commit)
+        held = await asyncio.to_thread(lambda: [snapshot.held(file) for file in files])
+        progress = _Progress(record, files, held)
+        await asyncio.to_thread(snapshot.check_space, files)
+        record.stage("fetch", fetch.repo)
+        async with download.session() as session:
+            for index, file in enumerate(files):
+                await FileDownload(snapshot, file, progress.of(index), record.write).run(session)
+                record.job.files[index].state = "done"
+        await asyncio.to_thread(snapshot.name, fetch.revision)
+        return f"xin launch {self.title}"
+
+
+class _Progress:
+    """Bytes of all files in the record; the speed is that of the last SPEED_SECONDS."""
+
+    def __init__(self, record: JobRecord, files: list[RepoFile], held: list[int]) -> None:
+        self._record = record
+        self._seen: deque[tuple[float, int]] = deque()
+        job = record.job
+        job.files = [JobFile(name=f.path, total_bytes=f.size, done_bytes=n) for f, n in zip(files, held, strict=True)]
+        job.bytes_total, job.bytes_done = sum(file.size for file in files), sum(held)
+
+    def of(self, index: int) -> Any:
+        file = self._record.job.files[index]
+
+        def told(done: int) -> None:
+            file.state, file.done_bytes = "running", done
+            self._count(file.name)
+
+        return told
+
+    def _count(self, name: str) -> None:
+        job, now = self._record.job, time.monotonic()
+        done = sum(file.done_bytes for file in job.files)
+        self._record.progress(done / max(job.bytes_total, 1), name)
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > SPEED_SECONDS:
+            self._seen.popleft()
+        seconds, got = now - self._seen[0][0], done - self._seen[0][1]
+        job.bytes_done = done
+        job.bytes_per_second = max(got / seconds, 0.0) if seconds > 0.2 else 0.0
+        job.seconds_left = (job.bytes_total - done) / job.bytes_per_second if job.bytes_per_second else None
+
+
+def remove_parts(repo: str) -> None:
+    """What downloads of the repository left half fetched. Blocking."""
+    for part in (Snapshot(repo, "").folder / "blobs").glob(f"*{download.PART}"):
+        part.unlink(missing_ok=True)
+
+
+def _chosen(fetch: Fetch, files: list[RepoFile]) -> list[RepoFile]:
+    paths = [file.path for file in files]
+    if len(fetch.files) > 1:
+        named = [path for path in paths if any(fits(path, glob) for glob in fetch.files)]
+        ggufs = [path for path in named if path.lower().endswith(".gguf")]
+        wanted = chosen_files(ggufs) if ggufs else named
+    else:
+        wanted = chosen_files(paths, fetch.files[0] if fetch.files else "")
+    if not wanted:
+        what = ", ".join(fetch.files) or "GGUF or safetensors"
+        there = ", ".join(path for path in paths if path.lower().endswith(".gguf"))[:300]
+        hint = f"there is: {there}" if there else "choose another repository"
+        raise ModelNotFound(f"{fetch.repo} has no file {what}", hint, param="model_name")
+    return [file for file in files if file.path in set(wanted)]
+
+
+def _begin_stages(record: JobRecord) -> None:
+    """All of them wait again: a resumed job begins from the list."""
+    for stage in record.job.stages:
+        stage.state, stage.progress, stage.ended_at = "waiting", None, None
