@@ -11,7 +11,7 @@ import msgspec
 from xin.backends import require
 from xin.catalog.spec import ModelSpec
 from xin.config import NodeConfig
-from xin.errors import BadRequest
+from xin.errors import BadRequest, XinError
 from xin.node.hub import is_offline
 from xin.node.keep_alive import parse_keep_alive
 from xin.node.resolve import on_disk, resolve
@@ -65,7 +65,12 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
     spec = on_disk(resolved) if is_offline() else resolved
     if preferred_engine and not request.model_engine and spec.format in require(preferred_engine).formats:
         spec.engine = preferred_engine
-    engine = require(spec.engine)
+    try:
+        engine = require(spec.engine)
+    except XinError:
+        if not request.model_engine:
+            on_disk(spec)  # nothing is downloaded for an engine that nobody asked for and that is not here
+        raise
     if spec.format not in engine.formats:
         takes = ", ".join(sorted(engine.formats))
         message = f"engine {spec.engine} cannot load {spec.format} ({spec.name})"
