@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that fetches has a hub of its own
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ class Mdns:
     ) -> None:
         opened, self._opened = self._opened, None
         if opened is not None:
-            await opened.async_close()
+            await _whole(opened.async_close())
 
     @property
     def zeroconf(self) -> AsyncZeroconf:
@@ -103,6 +103,20 @@ class Mdns:
             return list(self.interfaces)
         found = [address.address.partition("%")[0] for net in psutil.net_if_addrs().values() for address in net]
         return sorted(filter(_is_reachable, found))[:MAX_ADDRESSES]
+
+
+async def _whole(closing: Coroutine[None, None, None]) -> None:
+    """Awaited to its end however often the caller is cancelled meanwhile: sockets would stay open. Then cancelled."""
+    task = asyncio.ensure_future(closing)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 class Advertiser:

@@ -5,6 +5,7 @@ import secrets
 import sys
 from contextlib import AsyncExitStack
 
+import psutil
 import pytest
 
 from xin.discovery import Advertiser, FoundNode, Mdns, NodeBrowser, parse
@@ -103,3 +104,32 @@ async def test_zeroconf_is_imported_only_when_opened():
     code = "import sys, xin.discovery; sys.exit('zeroconf' in sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     assert await process.wait() == 0
+
+
+def mdns_sockets() -> int:
+    """How many this process has open."""
+    return sum(one.laddr.port == 5353 for one in psutil.Process().net_connections("udp") if one.laddr)
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_search_that_is_cancelled_while_it_closes_leaves_no_socket_open(started: bool):
+    opened: asyncio.Queue = asyncio.Queue()
+
+    async def search():
+        async with Mdns(LOOPBACK) as mdns:
+            await opened.put(mdns.zeroconf)
+            await asyncio.sleep(60)
+
+    before = mdns_sockets()
+    task = asyncio.create_task(search())
+    zeroconf = (await opened.get()).zeroconf
+    if started:
+        await zeroconf.async_wait_for_start()
+    assert mdns_sockets() > before
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
+    assert mdns_sockets() == before, zeroconf

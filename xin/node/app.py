@@ -14,6 +14,7 @@ from functools import partial
 
 from aiohttp import web
 
+from xin import paths
 from xin.config import Config
 from xin.errors import EXIT_FAILURE, XinError
 from xin.node import runtime_file
@@ -23,6 +24,7 @@ from xin.node.devices.sampler import Sampler
 from xin.node.errors_middleware import add_headers, errors_to_bodies
 from xin.node.events import EventHub
 from xin.node.guard import MergedSlashes, make_guard
+from xin.node.hub import Hub
 from xin.node.identity import Identity, identify
 from xin.node.job_book import JobBook
 from xin.node.job_launches import LaunchJobs
@@ -47,6 +49,7 @@ from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
 from xin.node.plan import Place, Planner
+from xin.node.plan_headers import RemoteHeaders
 from xin.node.routes.table import routes
 from xin.protocol.node import Event
 
@@ -78,6 +81,7 @@ def make_app(
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
+    planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
     manager.check = planner.check_launch
     jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, partial(_engines_changed, app))
     manager.fetch = jobs.fetch

@@ -11,8 +11,9 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import aiohttp
 
@@ -120,7 +121,7 @@ class FileDownload:
         self._told(self._file.size)
         return await asyncio.to_thread(self._snapshot.link, self._file)
 
-    async def _fill(self, session: aiohttp.ClientSession, part: BinaryIO) -> None:
+    async def _fill(self, session: aiohttp.ClientSession, part: FileIO) -> None:
         self._at = await _in_thread(part.seek, 0, os.SEEK_END)
         if self._at > self._file.size:
             await self._begin_anew(part)
@@ -141,7 +142,7 @@ class FileDownload:
             self._note(f"{self._file.path}: {cause[:200]}; going on at byte {self._at} in {seconds:g} s")
             await asyncio.sleep(seconds)
 
-    async def _read_once(self, session: aiohttp.ClientSession, part: BinaryIO) -> None:
+    async def _read_once(self, session: aiohttp.ClientSession, part: FileIO) -> None:
         url = hub.url_of(self._snapshot.repo, self._snapshot.commit, self._file.path)
         headers = await asyncio.to_thread(hub.headers_of)  # aiohttp keeps the token from other hosts
         if self._at:
@@ -162,12 +163,12 @@ class FileDownload:
                 self._at += len(piece)
                 self._told(self._at)
 
-    async def _begin_anew(self, part: BinaryIO) -> None:
+    async def _begin_anew(self, part: FileIO) -> None:
         await _in_thread(part.truncate, 0)
         await _in_thread(part.seek, 0)
         self._at = 0
 
-    def _finish(self, part: BinaryIO) -> None:
+    def _finish(self, part: FileIO) -> None:
         """Verify it and give it its name. Blocking."""
         os.fsync(part.fileno())
         part.seek(0)
@@ -194,7 +195,7 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
         raise
 
 
-async def _opened(path: Path) -> BinaryIO:
+async def _opened(path: Path) -> FileIO:
     task = asyncio.ensure_future(asyncio.to_thread(_open_locked, path))
     try:
         return await asyncio.shield(task)
@@ -205,19 +206,19 @@ async def _opened(path: Path) -> BinaryIO:
         raise
 
 
-def _open_locked(path: Path) -> BinaryIO:
+def _open_locked(path: Path) -> FileIO:
     """For one process at a time. Raises Busy."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b", buffering=0)
+    part = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
     try:
         fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         part.close()
         raise Busy(f"another process downloads {path.name}", "wait for it") from None
-    return part  # type: ignore[return-value]
+    return part
 
 
-def _write(part: BinaryIO, piece: bytes) -> None:
+def _write(part: FileIO, piece: bytes) -> None:
     view = memoryview(piece)
     while view:
         view = view[part.write(view) :]

@@ -16,6 +16,7 @@ import msgspec
 
 from xin.backends.llama_cpp.dry_run_words import ModelSize, Question
 from xin.node import gguf_file
+from xin.node.dry_run_book import DryRunBook
 
 WALL_SECONDS = 90.0  # a busy machine takes seconds for what takes 0.7 s alone
 AT_ONCE = 2
@@ -31,9 +32,10 @@ Key = tuple[str, int, int, bytes]
 
 
 class DryRuns:
-    """At most AT_ONCE children. What is asked twice at the same time is counted once."""
+    """At most AT_ONCE children. What is asked twice at the same time is counted once; `book` stays over restarts."""
 
-    def __init__(self) -> None:
+    def __init__(self, book: DryRunBook | None = None) -> None:
+        self._book = book
         self._known: OrderedDict[Key, ModelSize] = OrderedDict()
         self._running: dict[Key, asyncio.Task[ModelSize]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
@@ -49,6 +51,9 @@ class DryRuns:
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
+        if self._book is not None and (found := await asyncio.to_thread(self._book.find, key)) is not None:
+            self._known[key] = found
+            return found
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(
@@ -69,6 +74,8 @@ class DryRuns:
                 size = (await dry_run([question]))[0]
             if size.code != TIMED_OUT:
                 self._known[key] = size
+                if self._book is not None:
+                    await asyncio.to_thread(self._book.keep, key, size)
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)
             return size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -116,7 +117,6 @@ def _token() -> str | None:
 
 
 def _listing(repo: str, revision: str) -> RepoListing:
-    from httpx import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub import errors as hub_errors
 
@@ -134,9 +134,16 @@ def _listing(repo: str, revision: str) -> RepoListing:
         missing = isinstance(exc, hub_errors.RepositoryNotFoundError)
         status = exc.response.status_code if exc.response is not None else 404 if missing else 500
         raise refusal(status, repo) or not_reached(exc) from exc
-    except (HTTPError, OSError) as exc:
-        raise not_reached(exc) from exc
+    except Exception as exc:
+        if isinstance(exc, (OSError, *_network_errors())):
+            raise not_reached(exc) from exc
+        raise
     return RepoListing(str(info.sha), [_file(one) for one in info.siblings or []])
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """Of the HTTP library that huggingface_hub has loaded: httpx, or httpx2 in its later versions."""
+    return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
 
 
 def _file(one: Any) -> RepoFile:

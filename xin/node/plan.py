@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from xin import paths
 from xin.backends import engine_class, missing
 from xin.catalog.spec import Fetch, ModelSpec
 from xin.errors import EngineMissing, OutOfMemory, UsageError, XinError, from_code
 from xin.installer.status import backends
+from xin.node.dry_run_book import DryRunBook
 from xin.node.dry_runs import TIMED_OUT, DryRuns
 from xin.node.launch_plan import LaunchPlan
 from xin.node.local_models import GGUF_ENGINE
@@ -46,7 +48,7 @@ class Planner:
     """`place()` is the node as it is now. `headers`: None = what is not here is estimated."""
 
     def __init__(self, model_dirs: Sequence[str], place: Callable[[], Awaitable[Place]]) -> None:
-        self.runs = DryRuns()
+        self.runs = DryRuns(DryRunBook(paths.cache_dir() / "dry-runs.json"))
         self.headers: Headers | None = None
         self._model_dirs = model_dirs
         self._place = place

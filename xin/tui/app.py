@@ -375,7 +375,8 @@ class Workbench(App[None]):
 
     async def on_unmount(self) -> None:
         if self._following is not None:  # its sockets close while it is awaited
-            self._following.cancel()
+            if not self._following.is_cancelled:
+                self._following.cancel()
             with suppress(WorkerError):
                 await self._following.wait()
         if self._connection is not None:
