@@ -79,7 +79,7 @@ class QuantizeJob:
 
     def _resolved(self) -> ModelSpec:
         try:
-            return on_disk(resolve(self._order.source, model_dirs=self._model_dirs))
+            return on_disk(resolve(self._order.source, model_dirs=self._model_dirs), f"xin pull {self._order.source}")
         except XinError as exc:
             exc.param = "source"
             raise

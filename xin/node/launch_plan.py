@@ -18,6 +18,7 @@ from xin.node.resolve import on_disk, resolve
 from xin.protocol.node import RESERVED_UIDS, UID_PATTERN, LaunchRequest
 from xin.worker.options import convert_options
 
+_OFFLINE = "HF_HUB_OFFLINE is set: unset it and start the node again, or fetch it with: hf download"
 _UID = re.compile(UID_PATTERN)
 _LONGEST_BASE = 120
 _LANGUAGE_MODEL_TYPES = frozenset({"llm", "embedding"})
@@ -62,14 +63,14 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
         model_path=request.model_path,
         model_dirs=config.model_dirs,
     )
-    spec = on_disk(resolved) if is_offline() else resolved
+    spec = on_disk(resolved, _OFFLINE) if is_offline() else resolved
     if preferred_engine and not request.model_engine and spec.format in require(preferred_engine).formats:
         spec.engine = preferred_engine
     try:
         engine = require(spec.engine)
     except XinError:
         if not request.model_engine:
-            on_disk(spec)  # nothing is downloaded for an engine that nobody asked for and that is not here
+            on_disk(spec, _no_engine(spec))  # nothing is downloaded that nothing here loads
         raise
     if spec.format not in engine.formats:
         takes = ", ".join(sorted(engine.formats))
@@ -87,6 +88,13 @@ def check_uid(uid: str) -> None:
         raise BadRequest(f"{uid[:140]!r} is not a model uid", hint, param="model_uid")
     if uid in RESERVED_UIDS:
         raise BadRequest(f"{uid!r} is a word of the API, not a model uid", "choose another name", param="model_uid")
+
+
+def _no_engine(spec: ModelSpec) -> str:
+    repo = spec.fetch.repo if spec.fetch else "org/repo"
+    return (
+        f"no {spec.engine} here loads {spec.format}; if it holds GGUF files, name one: {repo}:FILE.gguf, {repo}:Q4_K_M"
+    )
 
 
 def _check_fields(request: LaunchRequest) -> None:

@@ -61,13 +61,11 @@ def resolve(
     raise not_known(name, model_dirs)
 
 
-def on_disk(spec: ModelSpec) -> ModelSpec:
-    """The spec, unless its weights must be fetched first: ModelNotFound."""
+def on_disk(spec: ModelSpec, hint: str) -> ModelSpec:
+    """The spec, unless its weights must be fetched first: ModelNotFound with `hint`."""
     if spec.fetch is None:
         return spec
-    globs = spec.fetch.files or ([f"*{quantization_choice.USUAL[0]}*.gguf"] if spec.format == GGUF else [])
-    command = " ".join(["hf download", spec.fetch.repo, *(f"--include '{glob}'" for glob in globs)])
-    raise ModelNotFound(f"{spec.name} is not on this machine", f"fetch it first: {command}", param="model_name")
+    raise ModelNotFound(f"{spec.name} is not on this machine", hint, param="model_name")
 
 
 def not_known(
