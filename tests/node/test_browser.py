@@ -69,7 +69,14 @@ async def shown(socket: ClientWebSocketResponse, text: str) -> str:
 
 
 def visits() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "class Small" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if _is_visit(child)]
+
+
+def _is_visit(child: psutil.Process) -> bool:
+    try:
+        return "class Small" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # it has ended, and is only not yet waited for
+        return False
 
 
 async def gone() -> None:
