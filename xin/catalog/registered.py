@@ -11,8 +11,9 @@ import msgspec
 from xin import paths
 from xin.catalog.spec import Family, built_in_families
 from xin.errors import BadRequest, Conflict, ModelNotFound
+from xin.protocol.node import UID_HINT, UID_PATTERN
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+NAME = re.compile(UID_PATTERN)
 MAX_BYTES = 1 << 20
 _SUFFIX = ".json"
 _for_now: dict[str, Family] = {}  # gone with the process
@@ -27,8 +28,7 @@ def registered_families() -> dict[str, Family]:
 def register(family: Family, *, persist: bool = True) -> None:
     """Add it, or put it in the place of one registered before. Conflict when the name is a built-in's. Blocking."""
     if not NAME.fullmatch(family.name):
-        hint = "use letters, digits, dot, dash and underscore; at most 128, the first a letter or digit"
-        raise BadRequest(f"{family.name[:140]!r} is not a name for a model", hint, param="model_name")
+        raise BadRequest(f"{family.name[:140]!r} is not a name for a model", UID_HINT, param="model_name")
     if family.name.lower() in {name.lower() for name in built_in_families()}:
         raise Conflict(f"{family.name} is a built-in model", "register it under another name", param="model_name")
     if not family.variants:

@@ -143,3 +143,9 @@ Temperature = Annotated[float | None, typer.Option("--temperature", "-t", help="
 TopP = Annotated[float | None, typer.Option("--top-p", help="Nucleus sampling.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "--max_tokens", help="Limit of an answer.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="For repeatable answers.")]
+
+
+ModelAndOptions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="MODEL [--KEY VALUE]...", show_default=False, autocompletion=complete_model),
+]

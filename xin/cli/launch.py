@@ -18,10 +18,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command(context_settings=arguments.ENGINE_OPTIONS)
 def launch(
-    tokens: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL [--KEY VALUE]...", show_default=False, autocompletion=arguments.complete_model),
-    ] = None,
+    tokens: arguments.ModelAndOptions = None,
     model_name: arguments.ModelName = None,
     size_in_billions: arguments.Size = None,
     model_format: arguments.Format = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import typer
 
@@ -18,10 +17,7 @@ _NUMBERS = ("WEIGHTS", "KV CACHE", "COMPUTE", "NEEDS", "FREE", "CONTEXT")
 
 @app.command(context_settings=arguments.ENGINE_OPTIONS)
 def plan(
-    tokens: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL [--KEY VALUE]...", show_default=False, autocompletion=arguments.complete_model),
-    ] = None,
+    tokens: arguments.ModelAndOptions = None,
     model_name: arguments.ModelName = None,
     size_in_billions: arguments.Size = None,
     model_format: arguments.Format = None,

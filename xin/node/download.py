@@ -20,7 +20,7 @@ import aiohttp
 from xin.errors import Busy, DiskFull, InternalError, XinError
 from xin.node import hub
 from xin.node.hub import RepoFile
-from xin.node.weights_huggingface import hub_cache
+from xin.node.weights_huggingface import COMMIT, REVISION, hub_cache, repo_folder
 
 PART = ".xin-part"
 PIECE_BYTES = 1 << 20
@@ -29,9 +29,7 @@ TRIES = 6  # in a row without a new byte
 FIRST_WAIT_SECONDS = 0.5
 STALL_SECONDS = 60.0
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 T = TypeVar("T")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,7 +41,7 @@ class Snapshot:
 
     @property
     def folder(self) -> Path:
-        return hub_cache() / f"models--{self.repo.replace('/', '--')}"
+        return repo_folder(self.repo)
 
     def blob(self, file: RepoFile) -> Path:
         return self.folder / "blobs" / file.etag
@@ -75,7 +73,7 @@ class Snapshot:
 
     def name(self, revision: str) -> None:
         """Let `revision` lead to this commit."""
-        if _REVISION.fullmatch(revision) and not _COMMIT.fullmatch(revision):
+        if REVISION.fullmatch(revision) and not COMMIT.fullmatch(revision):
             ref = self.folder / "refs" / revision
             ref.parent.mkdir(parents=True, exist_ok=True)
             ref.write_text(self.commit)

@@ -120,6 +120,7 @@ def _listing(repo: str, revision: str) -> RepoListing:
     from huggingface_hub import HfApi
     from huggingface_hub import errors as hub_errors
 
+    not_there = _connection_errors()
     try:
         api = HfApi(endpoint=endpoint(), token=_token() or False)
         info = api.model_info(repo, revision=revision, files_metadata=True, timeout=METADATA_SECONDS)
@@ -134,16 +135,14 @@ def _listing(repo: str, revision: str) -> RepoListing:
         missing = isinstance(exc, hub_errors.RepositoryNotFoundError)
         status = exc.response.status_code if exc.response is not None else 404 if missing else 500
         raise refusal(status, repo) or not_reached(exc) from exc
-    except Exception as exc:
-        if isinstance(exc, (OSError, *_network_errors())):
-            raise not_reached(exc) from exc
-        raise
+    except not_there as exc:
+        raise not_reached(exc) from exc
     return RepoListing(str(info.sha), [_file(one) for one in info.siblings or []])
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    """Of the HTTP library that huggingface_hub has loaded: httpx, or httpx2 in its later versions."""
-    return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
+def _connection_errors() -> tuple[type[Exception], ...]:
+    """The system's, and those of the HTTP library that huggingface_hub has loaded: httpx, in later versions httpx2."""
+    return (OSError, *(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules))
 
 
 def _file(one: Any) -> RepoFile:

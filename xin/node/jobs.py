@@ -207,8 +207,7 @@ class Jobs:
         return record
 
     def _download_of(self, record: JobRecord) -> DownloadJob:
-        order = {key: value for key, value in record.order.items() if key != "kind"}
-        return DownloadJob(msgspec.convert(order, Fetch), self._hub)
+        return DownloadJob(msgspec.convert(_order_of(record), Fetch), self._hub)
 
     async def _launch_left(self, record: JobRecord) -> None:
         job_id = record.job.id
@@ -270,7 +269,7 @@ class Jobs:
             await asyncio.wait({task})
 
     async def _again(self, record: JobRecord) -> Job:
-        order = {key: value for key, value in record.order.items() if key != "kind"}
+        order = _order_of(record)
         try:
             match record.job.kind:
                 case "launch":
@@ -285,3 +284,8 @@ class Jobs:
         except msgspec.ValidationError as exc:
             raise Conflict(f"job {record.job.id} comes from another version of xin: {exc}", "begin it anew") from exc
         raise BadRequest(f"a {record.job.kind} cannot be tried again", param="action")
+
+
+def _order_of(record: JobRecord) -> dict[str, Any]:
+    """Without its kind, which the record tells too."""
+    return {key: value for key, value in record.order.items() if key != "kind"}

@@ -15,7 +15,7 @@ from xin.errors import BadRequest, XinError
 from xin.node.hub import is_offline
 from xin.node.keep_alive import parse_keep_alive
 from xin.node.resolve import on_disk, resolve
-from xin.protocol.node import RESERVED_UIDS, UID_PATTERN, LaunchRequest
+from xin.protocol.node import RESERVED_UIDS, UID_HINT, UID_PATTERN, LaunchRequest
 from xin.worker.options import convert_options
 
 _OFFLINE = "HF_HUB_OFFLINE is set: unset it and start the node again, or fetch it with: hf download"
@@ -84,8 +84,7 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
 def check_uid(uid: str) -> None:
     """Raises BadRequest for a uid that is no name, or that a route of the API has."""
     if not _UID.fullmatch(uid):
-        hint = "use letters, digits, dot, dash and underscore; at most 128, the first a letter or digit"
-        raise BadRequest(f"{uid[:140]!r} is not a model uid", hint, param="model_uid")
+        raise BadRequest(f"{uid[:140]!r} is not a model uid", UID_HINT, param="model_uid")
     if uid in RESERVED_UIDS:
         raise BadRequest(f"{uid!r} is a word of the API, not a model uid", "choose another name", param="model_uid")
 

@@ -23,7 +23,8 @@ from xin.node.weights_found import (
 )
 
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a branch or tag that can be a file's name
 _MAX_REF_BYTES = 64
 
 
@@ -70,6 +71,11 @@ def hub_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
 
 
+def repo_folder(repo: str) -> Path:
+    """Where the cache keeps org/repo, if it does."""
+    return hub_cache() / f"models--{repo.replace('/', '--')}"
+
+
 def cached_repos() -> list[tuple[str, Path]]:
     """(org/repo, folder of its current snapshot) of all model repositories in the cache."""
     repos = (folder.name.removeprefix("models--").replace("--", "/", 1) for folder in _repo_folders())
@@ -78,12 +84,12 @@ def cached_repos() -> list[tuple[str, Path]]:
 
 def cached_repo(repo: str, revision: str = "main") -> Path | None:
     """The folder of the repository's snapshot of a branch, tag or commit; of `main` the newest when it has no ref."""
-    folder = hub_cache() / f"models--{repo.replace('/', '--')}"
+    folder = repo_folder(repo)
     snapshots = folder / "snapshots"
-    if _COMMIT.fullmatch(revision):
+    if COMMIT.fullmatch(revision):
         return snapshots / revision if (snapshots / revision).is_dir() else None
     commit = _ref(folder / "refs", revision)
-    if _COMMIT.fullmatch(commit) and (snapshots / commit).is_dir():
+    if COMMIT.fullmatch(commit) and (snapshots / commit).is_dir():
         return snapshots / commit
     if revision != "main":
         return None
@@ -107,7 +113,7 @@ def _repo_folders() -> list[Path]:
 
 
 def _ref(folder: Path, revision: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", revision):
+    if not REVISION.fullmatch(revision):
         return ""
     return (small_file(folder / revision, _MAX_REF_BYTES) or b"").decode("ascii", "replace").strip()
 

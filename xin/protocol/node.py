@@ -13,6 +13,7 @@ JobState = Literal["waiting", "running", "paused", "done", "failed", "cancelled"
 JobAction = Literal["pause", "resume", "cancel", "delete", "retry"]
 Verdict = Literal["fits", "partial", "no", "no_engine"]
 UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+UID_HINT = "use letters, digits, dot, dash and underscore; at most 128, the first a letter or digit"
 RESERVED_UIDS = frozenset({"instances", "families", "prompts", "recommend", "vllm-supported", "LLM"})
 
 
