@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -32,7 +33,15 @@ from xin.worker.frames import (
 
 GREEDY = Sampling(temperature=0.0)
 LONG = "one two three four five six seven eight nine ten " * 12
-ENGINES = ["echo", "llama.cpp"]
+ENGINES = ["echo", "llama.cpp", "transformers"]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, written by a process of its own: torch need not be in this one."""
+    folder = tmp_path_factory.mktemp("tiny") / "llama"
+    subprocess.run([sys.executable, Path(__file__).parent / "tiny_causal.py", folder], check=True)
+    return folder
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -46,6 +55,9 @@ def worker(request: pytest.FixtureRequest) -> Iterator[WorkerProcess]:
 def make(engine: str, request: pytest.FixtureRequest) -> WorkerProcess:
     if engine == "echo":
         return WorkerProcess("echo", tokens_per_second=200.0, ttft_ms=20.0)
+    if engine == "transformers":
+        folder: Path = request.getfixturevalue("tiny_llama")
+        return WorkerProcess("transformers", [str(folder)], context_length=1024, n_parallel=4, n_batch=64)
     path: Path = request.getfixturevalue("smollm2")
     return WorkerProcess("llama.cpp", [str(path)], context_length=1024, n_parallel=4)
 

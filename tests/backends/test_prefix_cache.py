@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xin.backends.llama_cpp.prefix_cache import PrefixCache
+from xin.backends.prefix_cache import PrefixCache
 
 
 class Letters:
@@ -19,7 +19,7 @@ def ids(text: str) -> list[int]:
 
 
 def cache(capacity: int = 4, limit_bytes: int = 1000) -> PrefixCache:
-    return PrefixCache(capacity, limit_bytes, Letters())  # type: ignore[arg-type]
+    return PrefixCache(capacity, limit_bytes, Letters())
 
 
 def park(it: PrefixCache, tokens: list[int], size_bytes: int = 10) -> bool:

@@ -68,13 +68,14 @@ class Load:
 
 @dataclass(slots=True)
 class Weights:
-    """What to load: `paths` on this machine, and what the catalogue knows of the model."""
+    """What to load: `paths` on this machine, what the catalogue knows of the model, and the quantization."""
 
     paths: list[str]
     model_name: str = ""
     prompt_style: dict[str, Any] | None = None
     chat_sibling: str | None = None
     abilities: list[str] | None = None
+    quantization: str | None = None
 
 
 class Engine(ABC):

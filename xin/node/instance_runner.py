@@ -219,6 +219,7 @@ class InstanceRunner:
             prompt_style=spec.prompt_style,
             chat_sibling=spec.chat_sibling,
             abilities=spec.abilities or None,
+            quantization=spec.quantization,
         )
         threads = self._budget.initial(self.plan.threads)
         self._handle = await WorkerHandle.start(load, name=self.uid, threads=threads, log=self.log, listener=self)

@@ -55,6 +55,7 @@ class Load(Frame):
     prompt_style: dict[str, Any] | None = None
     chat_sibling: str | None = None
     abilities: list[str] | None = None
+    quantization: str | None = None
 
 
 class Generate(Frame):

@@ -90,7 +90,14 @@ def failed(request_id: int, exc: XinError) -> Failed:
 def _load(frame: Load, channel: Channel) -> Engine:
     cls = require(frame.engine)
     options = convert_options(cls, frame.options)
-    weights = Weights(frame.weights, frame.model_name, frame.prompt_style, frame.chat_sibling, frame.abilities)
+    weights = Weights(
+        frame.weights,
+        frame.model_name,
+        frame.prompt_style,
+        frame.chat_sibling,
+        frame.abilities,
+        frame.quantization,
+    )
     return cls.load(weights, options, lambda fraction, stage: channel.send(Progress(fraction, stage)))
 
 

@@ -26,9 +26,9 @@ class LlamaCppEngine(Engine):
 
     def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
         from xin.backends.llama_cpp.context_params import cell_bytes, window_of
-        from xin.backends.llama_cpp.prefix_cache import PrefixCache
-        from xin.backends.llama_cpp.prompt import Prompt
         from xin.backends.llama_cpp.scheduler import Scheduler
+        from xin.backends.prefix_cache import PrefixCache
+        from xin.backends.prompt import Prompt
 
         self._model = model
         self._options = options
@@ -48,7 +48,8 @@ class LlamaCppEngine(Engine):
             n_parallel=options.n_parallel,
             n_batch=options.n_batch,
         )
-        self._prompt = Prompt(model, weights, options.chat_template)
+        template = options.chat_template or model.meta("tokenizer.chat_template")
+        self._prompt = Prompt(model.vocabulary, weights, template)
         self._embedder: Embedder | None = None
         self._constraints: ConstraintFactory | None = None
         self._warm_up()

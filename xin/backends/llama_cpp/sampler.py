@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xin.backends.llama_cpp.vocabulary import Vocabulary
-from xin.worker.frames import Sampling, TokenLogprob
+from xin.worker.frames import Sampling
 
 Row = npt.NDArray[np.float32]
 
@@ -125,15 +125,3 @@ def _chains(sampling: Sampling, vocabulary: Vocabulary, window: int, index: int)
     for part in parts:
         lib.llama_sampler_chain_add(chain, part)
     return repeat, chain
-
-
-def token_logprob(row: Row, token: int, alternatives: int, vocabulary: Vocabulary) -> TokenLogprob:
-    """log softmax of `row` at `token`, and the best `alternatives`; natural logarithm."""
-    top = float(row.max())
-    norm = top + float(np.log(np.exp(row - top, dtype=np.float32).sum(dtype=np.float64)))
-    best: list[tuple[int, bytes, float]] = []
-    if alternatives:
-        ids = np.argpartition(row, -alternatives)[-alternatives:]
-        ids = ids[np.argsort(-row[ids], kind="stable")]
-        best = [(int(i), vocabulary.piece(int(i), True), float(row[i]) - norm) for i in ids]
-    return TokenLogprob(token, vocabulary.piece(token, True), float(row[token]) - norm, best)

@@ -14,10 +14,11 @@ from xin.backends.base import Load, Output, Request
 from xin.backends.llama_cpp.batch import Batch
 from xin.backends.llama_cpp.context import Context
 from xin.backends.llama_cpp.pace import Pace
-from xin.backends.llama_cpp.prefix_cache import PrefixCache
-from xin.backends.llama_cpp.sampler import Candidates, Sampler, token_logprob
-from xin.backends.llama_cpp.sequence import Sequence, common_prefix
+from xin.backends.llama_cpp.sampler import Candidates, Sampler
+from xin.backends.llama_cpp.sequence import Sequence
 from xin.backends.llama_cpp.vocabulary import Vocabulary
+from xin.backends.logprob import token_logprob
+from xin.backends.prefix_cache import PrefixCache, common_prefix
 from xin.errors import InternalError, OutOfMemory, XinError
 from xin.worker.frames import TokenLogprob
 

@@ -1,13 +1,9 @@
-"""One choice of one request on its way through the scheduler, and a finished one whose cells are kept."""
+"""One choice of one request on its way through the scheduler."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from xin.backends.base import Request
 from xin.backends.llama_cpp.sampler import Sampler
@@ -49,19 +45,3 @@ class Sequence:
     @property
     def prefilling(self) -> bool:
         return self.computed < self.prompt_length or self.pending > 1
-
-
-@dataclass(slots=True, eq=False)
-class Parked:
-    """A sequence that has ended; `state` holds its keys and values, in the host's memory."""
-
-    tokens: npt.NDArray[np.int32]
-    state: npt.NDArray[np.uint8]
-    used: float = field(default_factory=time.monotonic)
-
-
-def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:
-    """Length of the longest common prefix."""
-    size = min(len(left), len(right))
-    differs = np.flatnonzero(left[:size] != right[:size])
-    return int(differs[0]) if len(differs) else size

@@ -1,11 +1,11 @@
-"""Chat messages to prompt ids: the template in the file's metadata, else the catalogue's prompt style."""
+"""Chat messages to prompt ids: the template that came with the weights, else the catalogue's prompt style."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from xin.backends.base import Weights
-from xin.backends.llama_cpp.model import Model
+from xin.backends.vocabulary import Vocabulary
 from xin.chat.prompt_style import PromptStyle
 from xin.chat.template import ChatTemplate
 from xin.errors import UnsupportedParameter
@@ -14,15 +14,14 @@ _THINKING = ("enable_thinking", "thinking")  # two names of one switch; clients 
 
 
 class Prompt:
-    """Renders on the preparer thread."""
+    """Renders on the preparer thread. `source` is a Jinja template."""
 
-    def __init__(self, model: Model, weights: Weights, override: str | None) -> None:
-        self._vocabulary = model.vocabulary
+    def __init__(self, vocabulary: Vocabulary, weights: Weights, source: str | None) -> None:
+        self._vocabulary = vocabulary
         self._name = weights.model_name or "this model"
         self._sibling = weights.chat_sibling
         self._bos = self._piece(self._vocabulary.bos)
         self._template: ChatTemplate | PromptStyle | None = None
-        source = override or model.meta("tokenizer.chat_template")
         if source:
             self._template = ChatTemplate(source, bos_token=self._bos, eos_token=self._piece(self._vocabulary.eos))
         elif weights.prompt_style:

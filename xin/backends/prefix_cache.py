@@ -9,18 +9,35 @@ Where the bytes are equal the generated ids are spliced in, so that their keys a
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xin.backends.llama_cpp.sequence import Parked, common_prefix
-from xin.backends.llama_cpp.vocabulary import Vocabulary
+from xin.backends.vocabulary import Pieces
+
+
+@dataclass(slots=True, eq=False)
+class Parked:
+    """A sequence that has ended; `state` holds its keys and values, in the host's memory, and has `nbytes`."""
+
+    tokens: npt.NDArray[np.int32]
+    state: Any
+    used: float = field(default_factory=time.monotonic)
+
+
+def common_prefix(left: npt.NDArray[np.int32], right: npt.NDArray[np.int32]) -> int:
+    """Length of the longest common prefix."""
+    size = min(len(left), len(right))
+    differs = np.flatnonzero(left[:size] != right[:size])
+    return int(differs[0]) if len(differs) else size
 
 
 class PrefixCache:
     """At most `capacity` parked sequences of `limit_bytes` together, the least recently used forgotten first."""
 
-    def __init__(self, capacity: int, limit_bytes: int, vocabulary: Vocabulary) -> None:
+    def __init__(self, capacity: int, limit_bytes: int, vocabulary: Pieces) -> None:
         self.capacity = capacity
         self._limit_bytes = limit_bytes
         self._vocabulary = vocabulary
@@ -40,12 +57,12 @@ class PrefixCache:
                 return False
         return True
 
-    def park(self, tokens: list[int], state: npt.NDArray[np.uint8]) -> None:
+    def park(self, tokens: list[int], state: Any) -> None:
         """Keep it; what says no more than it does is dropped, then the oldest."""
         new = Parked(np.array(tokens, dtype=np.int32), state)
         self._parked = [p for p in self._parked if common_prefix(p.tokens, new.tokens) < len(p.tokens)]
         self._parked.append(new)
-        while len(self._parked) > self.capacity or sum(len(p.state) for p in self._parked) > self._limit_bytes:
+        while len(self._parked) > self.capacity or sum(p.state.nbytes for p in self._parked) > self._limit_bytes:
             self._parked.remove(min(self._parked, key=lambda p: p.used))
 
     def best(self, prompt: list[int], *, whole_only: bool) -> tuple[Parked | None, int, list[int]]:
