@@ -21,6 +21,11 @@ class HubServer:
     cuts              after so many bytes of a body the connection is dropped, one of them a reply
     corrupt           bodies are of the right length, and wrong
     refuse            status of all replies for a repository
+    faults            statuses of the next replies for files, one each; `listing_faults` of those for lists
+    retry_after       seconds that a fault asks for
+    redirect_to       base of the URL that files are redirected to
+    renamed           old name → new name of a repository
+    tokens            (path, the Authorization that came) of each request
     log               (path, the Range that was asked for) of each body
     """
 
@@ -30,6 +35,12 @@ class HubServer:
         self.cuts: list[int] = []
         self.corrupt = False
         self.refuse: dict[str, int] = {}
+        self.faults: list[int] = []
+        self.listing_faults: list[int] = []
+        self.retry_after = ""
+        self.redirect_to = ""
+        self.renamed: dict[str, str] = {}
+        self.tokens: list[tuple[str, str | None]] = []
         self.log: list[tuple[str, str]] = []
         hub = self
 
@@ -70,6 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        self.server_hub.tokens.append((path, self.headers.get("Authorization")))
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path):
             self._metadata(found[1], found[2])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -79,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _metadata(self, repo: str, what: str) -> None:
         hub = self.server_hub
-        if self._refused(repo):
+        if self._refused(repo) or self._fault(hub.listing_faults):
             return
         entries: list[dict[str, Any]] = []
         for path, body in sorted(hub.repos[repo].items()):
@@ -101,9 +113,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(status, {"X-Error-Code": codes.get(status, ""), "X-Error-Message": "refused"})
         return status != 200
 
+    def _fault(self, statuses: list[int]) -> bool:
+        status = statuses.pop(0) if statuses else 0
+        if status:
+            after = self.server_hub.retry_after
+            self._reply(status, {"Retry-After": after} if after else {})
+        return status != 0
+
     def _file(self, repo: str, path: str) -> None:
         hub = self.server_hub
-        if self._refused(repo):
+        if repo in hub.renamed:
+            self._reply(307, {"Location": self.path.replace(repo, hub.renamed[repo], 1)})
+            return
+        if hub.redirect_to:
+            self._reply(302, {"Location": hub.redirect_to + self.path})
+            return
+        if self._refused(repo) or self._fault(hub.faults):
             return
         body = hub.repos[repo].get(path)
         if body is None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,14 @@ sys.exit(run(load()))
 
 
 class LiveNode:
-    """`with` it. `settings` are fields of NodeConfig; stderr goes to a file in `home`."""
+    """`with` it. `settings` are fields of NodeConfig; stderr goes to a file in `home`.
 
-    def __init__(self, home: Path, **settings: Any) -> None:
+    `under`: a command that runs the node's by exec.
+    """
+
+    def __init__(self, home: Path, *, under: Sequence[str] = (), **settings: Any) -> None:
         self.home = home
+        self._under = under
         home.mkdir(parents=True, exist_ok=True)
         given = {"port": 0, "private": True, "drain_seconds": 5, **settings}
         self.environ = {
@@ -42,7 +47,11 @@ class LiveNode:
         self.stderr = (self.home / "stderr.txt").open("ab")
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAIN], env=self.environ, stdout=subprocess.PIPE, stderr=self.stderr, text=True
+            [*self._under, sys.executable, "-c", MAIN],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            text=True,
         )
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline()

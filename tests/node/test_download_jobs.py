@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hub_home import BODY, ended, point_to, until
 from hub_server import HubServer, sha256
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from live_node import LiveNode
 
 from xin.client import Client
 from xin.errors import Conflict
-from xin.protocol.node import Job
 
-BODY = b"GGUF\3\0\0\0" + random.Random(4).randbytes(3_000_000)
 SMALL = b'{"a": 1}\n'
 NAME = "org/tiny-GGUF:tiny.Q4_0.gguf"
 
@@ -31,30 +27,13 @@ def hub() -> Iterator[HubServer]:
 @pytest.fixture
 def environ(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """HF_HOME of a node that is started after it."""
-    for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-    return tmp_path / "hf" / "hub"
+    return point_to(hub, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def client(environ: Path, tmp_path: Path) -> Iterator[Client]:
     with LiveNode(tmp_path / "node") as node, Client(node.url) as client:
         yield client
-
-
-def until(client: Client, job_id: str, true: Callable[[Job], Any]) -> Job:
-    deadline = time.monotonic() + 30
-    while not true(job := client.job(job_id)):
-        assert time.monotonic() < deadline, job
-        time.sleep(0.03)
-    return job
-
-
-def ended(client: Client, job_id: str) -> Job:
-    return until(client, job_id, lambda job: job.ended_at is not None and job.state != "running")
 
 
 def file_of(cache: Path, hub: HubServer, path: str = "tiny.Q4_0.gguf") -> Path:

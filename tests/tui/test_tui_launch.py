@@ -13,7 +13,8 @@ from waiting import screen
 from xin.client import Client
 from xin.protocol.node import Job, LocalModel, Plan, PlanCell, PlanRow
 from xin.tui.dialogs.launch import LaunchDialog
-from xin.tui.launch_choice import contexts, groups, merge, recommended, request_for, search
+from xin.tui.launch_choice import contexts, merge, recommended, request_for
+from xin.tui.launch_models import groups, search
 from xin.tui.widgets.fit_grid import cell_words
 
 
@@ -34,7 +35,7 @@ def client(node: LiveNode) -> Iterator[Client]:
 async def opened(app, pilot, words: str = "", model: str = "") -> LaunchDialog:
     app.open_launch(model)
     await until(pilot, lambda: isinstance(app.screen, LaunchDialog) and app.screen.query("#launch-form Input"))
-    await until(pilot, lambda: app.screen.models.lines)
+    await until(pilot, lambda: app.screen.picker.models.lines)
     await type_in(pilot, words)
     await until(pilot, lambda: app.screen.group is not None and words in app.screen.group.title)
     await until(pilot, lambda: app.screen.grid.cell is not None and app.screen.form.specs)
@@ -215,9 +216,9 @@ def test_models_are_grouped_and_recent_ones_come_first():
         "b": [model("smollm2", "Q4_1", "bundled"), model("org/repo:x.gguf", "Q4_0", "huggingface")],
     }
     job = Job(id="1", kind="launch", title="t", state="done", command="xin launch Zeta.Q8_0 --context-length=5")
-    found = groups(listed, [job])
+    found = groups(listed, {}, [job])
     assert [group.title for group in found] == ["Zeta", "org/repo", "smollm2"]
-    assert len(found[0].models) == 2 and found[0].age == 0 and found[1].age is None
+    assert len(found[0].here) == 2 and found[0].age == 0 and found[1].age is None
     assert found[2].nodes == ["a", "b"]
     assert [group.title for group in search(found, "smol q8")] == ["smollm2"] and not search(found, "nix")
 

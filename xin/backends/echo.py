@@ -19,6 +19,7 @@ from msgspec import Meta
 from xin import __version__
 from xin.backends.base import Engine, Load, Output, Progress, Request, Weights
 from xin.errors import LoadFailed, OutOfMemory
+from xin.protocol.image import pixels
 from xin.worker.frames import Ready, TokenLogprob
 
 _VOCABULARY = 256  # one token a byte: every text can be tokenised and split anywhere
@@ -42,7 +43,7 @@ class EchoEngine(Engine):
     class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """tokens_per_second 0 = as fast as it goes; die_after and stall_after count tokens of the whole engine.
 
-        `answer` is said instead of the prompt.
+        `answer` is said instead of the prompt. `vision`: it takes images, and says what it was given.
         """
 
         context_length: Annotated[int, Meta(ge=1, le=10_000_000)] = 4096
@@ -54,6 +55,7 @@ class EchoEngine(Engine):
         stall_after: Annotated[int, Meta(ge=0)] | None = None
         fail_load: str | None = None
         answer: str | None = None
+        vision: bool = False
         oom: bool = False
 
     def __init__(self, options: Options) -> None:
@@ -80,7 +82,7 @@ class EchoEngine(Engine):
             n_parallel=self._options.n_parallel,
             vocabulary_size=_VOCABULARY,
             embedding_size=8,
-            abilities=["chat", "generate", "embed"],
+            abilities=["chat", "generate", "embed", *(["vision"] if self._options.vision else [])],
             description="echoes the last message",
             engine_version=__version__,
             threads=self._threads,
@@ -117,7 +119,7 @@ class EchoEngine(Engine):
 
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
         last = messages[-1].get("content") if messages else ""
-        return self.tokenize(last if isinstance(last, str) else "", False, False)
+        return self.tokenize(last if isinstance(last, str) else "\n".join(map(_said, last or [])), False, False)
 
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
         import numpy as np
@@ -167,3 +169,12 @@ class EchoEngine(Engine):
         while self._given == self._options.stall_after:
             time.sleep(1)
         self._given += 1
+
+
+def _said(part: dict[str, Any]) -> str:
+    """A text part's text; of an image its format, size in pixels and bytes."""
+    if part["type"] != "image":
+        return str(part.get("text", ""))
+    kind = part["media_type"].removeprefix("image/").upper()
+    width, height = pixels(part["data"]) or (0, 0)
+    return f"[{kind} of {width} x {height} pixels, {len(part['data'])} bytes]"

@@ -35,6 +35,7 @@ from xin.node.keys import (
     DESCRIPTION,
     EVENTS,
     FORCE,
+    FORMATS,
     IDENTITY,
     JOBS,
     MANAGER,
@@ -50,6 +51,7 @@ from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
 from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
+from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
 from xin.protocol.node import Event
 
@@ -83,7 +85,9 @@ def make_app(
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
     manager.check = planner.check_launch
-    jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, partial(_engines_changed, app))
+    formats = app[FORMATS] = RepoFormats(Hub(), node.model_dirs)
+    manager.settle = formats.settled
+    jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, formats, partial(_engines_changed, app))
     manager.fetch = jobs.fetch
     app[PEERS] = Peers(node, identity, events)
     app[VISITORS] = Visitors()

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from xin.errors import Busy, DiskFull, InternalError, XinError
+from xin.errors import DiskFull, InternalError, XinError
 from xin.node import hub
 from xin.node.hub import RepoFile
 from xin.node.weights_huggingface import COMMIT, REVISION, hub_cache, repo_folder
@@ -27,6 +27,8 @@ PIECE_BYTES = 1 << 20
 SPARE_BYTES = 64 << 20  # that stay free on the disk
 TRIES = 6  # in a row without a new byte
 FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 60.0  # that a hub may ask for
+LOCK_SECONDS = 0.5
 STALL_SECONDS = 60.0
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 T = TypeVar("T")
@@ -91,6 +93,13 @@ class Snapshot:
     def remove_part(self, file: RepoFile) -> None:
         self.part(file).unlink(missing_ok=True)
 
+    def remove_unused_part(self, etag: str) -> None:
+        """Of a file that no process fetches now."""
+        path = self.folder / "blobs" / f"{etag}{PART}"
+        if path.is_file() and (part := _open_locked(path)) is not None:
+            with part:
+                path.unlink(missing_ok=True)
+
 
 class FileDownload:
     """One file. `told(bytes)` hears how much is here, `note(text)` what a log should tell."""
@@ -108,16 +117,32 @@ class FileDownload:
         """Its path in the snapshot. Cancelled, it leaves what it has. Raises XinError."""
         if not await asyncio.to_thread(self._snapshot.is_whole, self._file):
             try:
-                part = await _opened(self._snapshot.part(self._file))
-                try:
-                    await self._fill(session, part)
-                    await _in_thread(self._finish, part)
-                finally:
-                    part.close()
+                part = await self._locked()
+                if part is not None:
+                    with part:
+                        await self._fill(session, part)
+                        await _in_thread(self._finish, part)
             except OSError as exc:
                 raise _disk_error(exc, self._file.path) from exc
         self._told(self._file.size)
         return await asyncio.to_thread(self._snapshot.link, self._file)
+
+    async def _locked(self) -> FileIO | None:
+        """The part file, this process's alone; None when another process has fetched the file meanwhile."""
+        noted = False
+        while True:
+            part = await _opened(self._snapshot.part(self._file))
+            if part is not None:
+                if not await _in_thread(self._snapshot.is_whole, self._file):
+                    return part
+                with part:
+                    await _in_thread(self._snapshot.remove_part, self._file)
+                return None
+            if not noted:
+                self._note(f"{self._file.path}: another process downloads it; waiting for it")
+                noted = True
+            self._told(await asyncio.to_thread(self._snapshot.held, self._file))
+            await asyncio.sleep(LOCK_SECONDS)
 
     async def _fill(self, session: aiohttp.ClientSession, part: FileIO) -> None:
         self._at = await _in_thread(part.seek, 0, os.SEEK_END)
@@ -125,26 +150,26 @@ class FileDownload:
             await self._begin_anew(part)
         tries = 0
         while self._at < self._file.size:
-            before = self._at
+            before, least = self._at, 0.0
             try:
                 await self._read_once(session, part)
                 cause = "the connection was closed"
+            except aiohttp.ClientResponseError as exc:  # its own words hold the address, which may be a signed one
+                cause, least = f"HTTP {exc.status}", _retry_after(exc)
             except (aiohttp.ClientError, TimeoutError) as exc:
                 cause = str(exc) or type(exc).__name__
             if self._at >= self._file.size:
                 break
             tries = 1 if self._at > before else tries + 1
             if tries >= TRIES:
-                raise hub.not_reached(TimeoutError(cause))
-            seconds = FIRST_WAIT_SECONDS * 2 ** (tries - 1)
+                raise hub.fails(cause) if cause.startswith("HTTP ") else hub.not_reached(TimeoutError(cause))
+            seconds = max(wait_seconds(tries), least)
             self._note(f"{self._file.path}: {cause[:200]}; going on at byte {self._at} in {seconds:g} s")
             await asyncio.sleep(seconds)
 
     async def _read_once(self, session: aiohttp.ClientSession, part: FileIO) -> None:
         url = hub.url_of(self._snapshot.repo, self._snapshot.commit, self._file.path)
-        headers = await asyncio.to_thread(hub.headers_of)  # aiohttp keeps the token from other hosts
-        if self._at:
-            headers["Range"] = f"bytes={self._at}-"
+        headers = {"Range": f"bytes={self._at}-"} if self._at else {}
         async with session.get(url, headers=headers) as reply:
             if error := hub.refusal(reply.status, f"{self._snapshot.repo}: {self._file.path}"):
                 raise error
@@ -193,27 +218,31 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
         raise
 
 
-async def _opened(path: Path) -> FileIO:
+async def _opened(path: Path) -> FileIO | None:
     task = asyncio.ensure_future(asyncio.to_thread(_open_locked, path))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
-        if task.exception() is None:
-            task.result().close()
+        if task.exception() is None and (part := task.result()) is not None:
+            part.close()
         raise
 
 
-def _open_locked(path: Path) -> FileIO:
-    """For one process at a time. Raises Busy."""
+def _open_locked(path: Path) -> FileIO | None:
+    """For one process at a time; None while another has it, or has just given the file its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+")
+    mine = False
     try:
         fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        part.close()
-        raise Busy(f"another process downloads {path.name}", "wait for it") from None
-    return part
+        mine = os.path.samestat(os.fstat(part.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    finally:
+        if not mine:
+            part.close()
+    return part if mine else None
 
 
 def _write(part: FileIO, piece: bytes) -> None:
@@ -224,11 +253,21 @@ def _write(part: FileIO, piece: bytes) -> None:
 
 def _disk_error(exc: OSError, what: str) -> XinError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFull(f"the disk became full while {what} was fetched", "free some, then resume it")
+        return DiskFull(f"the disk became full while {what} was fetched", "free some, then retry it")
     return InternalError(f"{what}: {exc.strerror or exc}", "check the disk")
 
 
 def session() -> aiohttp.ClientSession:
     """For all files of a download."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=STALL_SECONDS)
-    return aiohttp.ClientSession(trust_env=True, timeout=timeout)
+    return hub.make_session(timeout)
+
+
+def wait_seconds(tries: int) -> float:
+    """Before the next one."""
+    return float(FIRST_WAIT_SECONDS * 2 ** (tries - 1))
+
+
+def _retry_after(exc: aiohttp.ClientResponseError) -> float:
+    asked = exc.headers.get("Retry-After", "") if exc.headers else ""
+    return min(float(asked), LONGEST_WAIT_SECONDS) if asked.isdecimal() else 0.0

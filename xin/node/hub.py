@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from xin.errors import BadRequest, Forbidden, InternalError, ModelNotFound, Unreachable, XinError
 
 PUBLIC = "https://huggingface.co"
 OFFLINE = frozenset({"1", "ON", "YES", "TRUE"})
 METADATA_SECONDS = 20.0
-_HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(slots=True, frozen=True)
@@ -37,6 +38,10 @@ class RepoListing:
     files: list[RepoFile]
 
 
+class HubFails(Unreachable):
+    """The hub answers, but not with what it has: a later try may help."""
+
+
 class Hub:
     """HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count as they are when it is asked. Raises XinError."""
 
@@ -47,15 +52,17 @@ class Hub:
     async def read_range(self, repo: str, commit: str, path: str, start: int, length: int) -> bytes:
         """At most `length` bytes, fewer at the end of the file."""
         check_online(repo)
-        headers = {**await asyncio.to_thread(headers_of), "Range": f"bytes={start}-{start + length - 1}"}
+        headers = {"Range": f"bytes={start}-{start + length - 1}"}
         timeout = aiohttp.ClientTimeout(total=METADATA_SECONDS * 3, sock_connect=METADATA_SECONDS)
         try:
             async with (
-                aiohttp.ClientSession(trust_env=True, timeout=timeout) as session,
+                make_session(timeout) as session,
                 session.get(url_of(repo, commit, path), headers=headers) as reply,
             ):
                 if error := refusal(reply.status, f"{repo}: {path}"):
                     raise error
+                if reply.status >= 400:
+                    raise fails(f"HTTP {reply.status}")
                 if reply.status != 206 and start:
                     raise InternalError(f"{endpoint()} answers no ranges", "ask its operator")
                 held = bytearray()
@@ -76,10 +83,10 @@ def url_of(repo: str, commit: str, path: str) -> str:
     return f"{endpoint()}/{repo}/resolve/{quote(commit, safe='')}/{quote(path)}"
 
 
-def headers_of() -> dict[str, str]:
-    """With the user's token. Reads the disk."""
-    token = _token()
-    return {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
+def make_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+    """The user's token goes to the hub itself, never to where it redirects; proxies are the environment's."""
+    headers = {"Accept-Encoding": "identity"}
+    return aiohttp.ClientSession(trust_env=True, timeout=timeout, headers=headers, middlewares=(_with_token,))
 
 
 def is_offline() -> bool:
@@ -110,6 +117,17 @@ def not_reached(cause: BaseException) -> Unreachable:
     return Unreachable(f"{endpoint()} cannot be reached: {why[:300]}", "check the network, or HF_ENDPOINT")
 
 
+def fails(why: str) -> HubFails:
+    return HubFails(f"{endpoint()} has a fault: {why[:300]}", "try again later")
+
+
+async def _with_token(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Asked for each hop, so a ~/.netrc that names the hub's host gives way to the token too."""
+    if request.url.origin() == URL(endpoint()).origin() and (token := await asyncio.to_thread(_token)):
+        request.headers["Authorization"] = f"Bearer {token}"
+    return await send(request)
+
+
 def _token() -> str | None:
     from huggingface_hub import get_token
 
@@ -134,7 +152,7 @@ def _listing(repo: str, revision: str) -> RepoListing:
     except hub_errors.HfHubHTTPError as exc:
         missing = isinstance(exc, hub_errors.RepositoryNotFoundError)
         status = exc.response.status_code if exc.response is not None else 404 if missing else 500
-        raise refusal(status, repo) or not_reached(exc) from exc
+        raise refusal(status, repo) or fails(f"HTTP {status}") from exc
     except not_there as exc:
         raise not_reached(exc) from exc
     return RepoListing(str(info.sha), [_file(one) for one in info.siblings or []])
@@ -150,6 +168,6 @@ def _file(one: Any) -> RepoFile:
     sha256 = one.lfs.sha256 if one.lfs else None
     etag = sha256 or one.blob_id or ""
     path = PurePosixPath(one.rfilename)
-    if path.is_absolute() or ".." in path.parts or "\0" in one.rfilename or not _HEX.fullmatch(etag):
+    if path.is_absolute() or ".." in path.parts or "\0" in one.rfilename or not ETAG.fullmatch(etag):
         raise InternalError(f"the hub lists a file that cannot be: {one.rfilename[:100]!r}", "fetch another repository")
     return RepoFile(str(path), one.size or 0, sha256, etag)

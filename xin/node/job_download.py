@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from xin.catalog.spec import Fetch
 from xin.errors import Conflict, ModelNotFound
 from xin.node import download
 from xin.node.download import FileDownload, Snapshot
-from xin.node.hub import Hub, RepoFile
+from xin.node.hub import ETAG, Hub, HubFails, RepoFile, RepoListing
 from xin.node.job_record import JobRecord
 from xin.node.quantization_choice import chosen_files, fits
 from xin.node.resolve import resolve
@@ -61,7 +62,7 @@ class DownloadJob:
         fetch = self._fetch
         _begin_stages(record)
         record.stage("list", fetch.repo)
-        listing = await self._hub.files(fetch.repo, fetch.revision)
+        listing = await self._listing(record)
         files = _chosen(fetch, listing.files)
         snapshot = Snapshot(fetch.repo, listing.commit)
         held = await asyncio.to_thread(lambda: [snapshot.held(file) for file in files])
@@ -75,6 +76,16 @@ class DownloadJob:
         await asyncio.to_thread(snapshot.name, fetch.revision)
         return f"xin launch {self.title}"
 
+    async def _listing(self, record: JobRecord) -> RepoListing:
+        for tries in range(1, download.TRIES):
+            try:
+                return await self._hub.files(self._fetch.repo, self._fetch.revision)
+            except HubFails as exc:
+                seconds = download.wait_seconds(tries)
+                record.write(f"{exc.message}; asking again in {seconds:g} s")
+                await asyncio.sleep(seconds)
+        return await self._hub.files(self._fetch.repo, self._fetch.revision)
+
 
 class _Progress:
     """Bytes of all files in the record; the speed is that of the last SPEED_SECONDS."""
@@ -83,7 +94,8 @@ class _Progress:
         self._record = record
         self._seen: deque[tuple[float, int]] = deque()
         job = record.job
-        job.files = [JobFile(name=f.path, total_bytes=f.size, done_bytes=n) for f, n in zip(files, held, strict=True)]
+        pairs = zip(files, held, strict=True)
+        job.files = [JobFile(name=f.path, total_bytes=f.size, done_bytes=n, etag=f.etag) for f, n in pairs]
         job.bytes_total, job.bytes_done = sum(file.size for file in files), sum(held)
 
     def of(self, index: int) -> Any:
@@ -108,10 +120,10 @@ class _Progress:
         job.seconds_left = (job.bytes_total - done) / job.bytes_per_second if job.bytes_per_second else None
 
 
-def remove_parts(repo: str) -> None:
-    """What downloads of the repository left half fetched. Blocking."""
-    for part in (Snapshot(repo, "").folder / "blobs").glob(f"*{download.PART}"):
-        part.unlink(missing_ok=True)
+def remove_parts(repo: str, etags: Iterable[str]) -> None:
+    """What is half fetched of these files, but what another process fetches now. Blocking."""
+    for etag in filter(ETAG.fullmatch, etags):
+        Snapshot(repo, "").remove_unused_part(etag)
 
 
 def _chosen(fetch: Fetch, files: list[RepoFile]) -> list[RepoFile]:

@@ -14,6 +14,7 @@ from xin.protocol.command import launch_command
 from xin.protocol.node import Event, Instance, LaunchRequest, LogLine
 
 STAGES = {"resolve": 0.02, "load": 0.83, "warm up": 0.13, "ready": 0.02}
+FETCH_STAGES = {"resolve": 0.01, "download": 0.84, "load": 0.12, "warm up": 0.02, "ready": 0.01}
 KEPT_LINES = 400
 
 
@@ -70,7 +71,7 @@ class LaunchJobs:
                 self._keep_lines(record)
                 record.cancel()
             case "downloading":
-                record.stage("resolve")
+                record.stage("download")
                 record.progress(instance.progress, instance.stage)
             case _:
                 stage = "warm up" if instance.stage == "warming up" else "load"
@@ -80,12 +81,13 @@ class LaunchJobs:
     def _begin(self, instance: Instance) -> JobRecord:
         uid = instance.model_uid
         request = self.request_of(uid)
-        job = new_job("launch", _title(instance), STAGES, node=instance.node, command=launch_command(request))
+        stages = FETCH_STAGES if instance.state == "downloading" else STAGES
+        job = new_job("launch", _title(instance), stages, node=instance.node, command=launch_command(request))
         job.model_uid = uid
         order: dict[str, Any] = {**msgspec.to_builtins(request), "model_uid": uid, "on_demand": not instance.explicit}
         self._forget_interrupted(uid)
         record = self._book.add(job, {"kind": "launch", **order})
-        record.weigh(STAGES)
+        record.weigh(stages)
         self._records[uid] = instance.launched_at, record
         record.start()
         record.stage("resolve", f"{instance.model_engine}, {instance.model_format} {instance.quantization}".strip())

@@ -40,6 +40,10 @@ class JobRecord:
         self._changed = changed
         self._weights: Mapping[str, float] = {stage.name: 1.0 for stage in job.stages}
         self._timer: asyncio.TimerHandle | None = None
+        self._hearers: list[Callable[[Job], None]] = []
+        self._over = asyncio.Event()
+        if self.ended:
+            self._over.set()
         self._settle_actions()
 
     @property
@@ -51,6 +55,15 @@ class JobRecord:
         stages = [msgspec.structs.replace(stage) for stage in self.job.stages]
         files = [msgspec.structs.replace(file) for file in self.job.files]
         return msgspec.structs.replace(self.job, stages=stages, files=files, actions=[*self.job.actions])
+
+    async def follow(self, hear: Callable[[Job], None]) -> None:
+        """`hear` is told of the job now and at each change, until it has ended. Do not keep what it gets."""
+        self._hearers.append(hear)
+        try:
+            hear(self.job)
+            await self._over.wait()
+        finally:
+            self._hearers.remove(hear)
 
     def weigh(self, weights: Mapping[str, float]) -> None:
         """How much of the whole each stage usually takes."""
@@ -134,7 +147,7 @@ class JobRecord:
 
     def tell(self) -> None:
         self._drop_timer()
-        self._changed(self, False)
+        self._told(weighty=False)
 
     def tell_soon(self) -> None:
         if self._timer is None:
@@ -153,7 +166,14 @@ class JobRecord:
         self.job.state = state
         self._settle_actions()
         self._drop_timer()
-        self._changed(self, True)
+        self._told(weighty=True)
+        if self.ended:
+            self._over.set()
+
+    def _told(self, *, weighty: bool) -> None:
+        self._changed(self, weighty)
+        for hear in self._hearers:
+            hear(self.job)
 
     def _settle_actions(self) -> None:
         self.job.actions = [*_ACTIONS[self.job.state]]

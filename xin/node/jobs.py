@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import msgspec
 
 from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
-from xin.errors import BadRequest, Busy, Conflict, InternalError, LaunchCancelled, LoadFailed, XinError
+from xin.errors import BadRequest, Busy, Conflict, InternalError, LaunchCancelled, LoadFailed, Unreachable, XinError
 from xin.node.hub import Hub
 from xin.node.job_book import JobBook
 from xin.node.job_download import DownloadJob, DownloadOrder, remove_parts
@@ -20,11 +21,11 @@ from xin.node.job_launches import LaunchJobs
 from xin.node.job_quantize import QuantizeJob, QuantizeOrder, remove_partial
 from xin.node.job_record import JobRecord, new_job
 from xin.node.manager import Manager
+from xin.node.repo_formats import RepoFormats
 from xin.protocol.node import Job, JobAction, JobKind, LaunchRequest, LogLine
 
 MOST_RUNNING = 100
 MOST_DOWNLOADS = 2
-LOOK_SECONDS = 0.25
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +59,7 @@ class Jobs:
         book: JobBook,
         launches: LaunchJobs,
         manager: Manager,
+        formats: RepoFormats,
         engines_changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._config = config
@@ -65,6 +67,7 @@ class Jobs:
         self._book = book
         self._launches = launches
         self._manager = manager
+        self._formats = formats
         self._engines_changed = engines_changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._lanes: dict[str, asyncio.Lock | asyncio.Semaphore] = {
@@ -126,24 +129,27 @@ class Jobs:
 
     async def download(self, order: DownloadOrder) -> Job:
         """The same that runs is that one; a paused one goes on. Raises Conflict when all of it is here."""
+        with suppress(Unreachable):  # then the job tells it, after some tries
+            order = await self._formats.settled(order)
         fetch = await asyncio.to_thread(order.fetch, self._config.model_dirs)
         record = self._downloading(fetch)
         self._launches_waiting.pop(record.job.id, None)
         return record.snapshot()
 
-    async def fetch(self, fetch: Fetch, hear: Callable[[Job], None]) -> None:
-        """For a launch: return when it is here. Cancelled, it ends a download that nobody else wants."""
+    async def fetch(self, fetch: Fetch, hear: Callable[[Job], None], *, resume: bool = True) -> None:
+        """For a launch: return when it is here. Cancelled, it ends a download that nobody else wants.
+
+        `resume`: a paused one goes on, else it is waited for.
+        """
         is_new = self._same(DownloadJob(fetch, self._hub)) is None
-        record = self._downloading(fetch)
+        record = self._downloading(fetch, resume=resume)
         job_id = record.job.id
         if is_new:
             self._launches_waiting[job_id] = 0
         if job_id in self._launches_waiting:
             self._launches_waiting[job_id] += 1
         try:
-            while not record.ended:
-                hear(record.job)
-                await asyncio.sleep(LOOK_SECONDS)
+            await record.follow(hear)
         finally:
             await self._launch_left(record)
         if record.job.state == "failed":
@@ -200,9 +206,9 @@ class Jobs:
         self._tasks[job_id] = task
         task.add_done_callback(lambda done: self._ended(record, done))
 
-    def _downloading(self, fetch: Fetch) -> JobRecord:
+    def _downloading(self, fetch: Fetch, *, resume: bool = True) -> JobRecord:
         record = self._begun(DownloadJob(fetch, self._hub))
-        if record.job.state == "paused":
+        if resume and record.job.state == "paused":
             self._start(self._download_of(record), record)
         return record
 
@@ -221,13 +227,14 @@ class Jobs:
                 await self._cancel(record)
 
     async def _delete(self, record: JobRecord) -> None:
-        """Of a download with what it has half fetched, unless another of the repository may need it."""
+        """Of a download with what it has half fetched, but what another needs."""
         self._book.remove(record)
-        if record.job.kind == "download":
-            repo = record.order.get("repo")
-            others = self._book.find(lambda one: not one.ended and one.order.get("repo") == repo)
-            if others is None and isinstance(repo, str):
-                await asyncio.to_thread(remove_parts, repo)
+        repo = record.order.get("repo")
+        if record.job.kind == "download" and isinstance(repo, str):
+            others = [one for one in self._book.records() if not one.ended and one.order.get("repo") == repo]
+            needed = {file.etag for other in others for file in other.job.files}
+            etags = {file.etag for file in record.job.files} - needed
+            await asyncio.to_thread(remove_parts, repo, etags)
 
     def _same(self, work: Work) -> JobRecord | None:
         return self._book.find(lambda record: not record.ended and record.order == work.order)
@@ -248,7 +255,7 @@ class Jobs:
         if self._tasks.get(record.job.id) is task:
             del self._tasks[record.job.id]
         if task.cancelled():
-            if not record.ended and record.job.state != "paused":
+            if not record.ended and record.job.state != "paused" and not self._stopping:
                 record.cancel()
         elif (error := task.exception()) is not None:
             log.error("job %s", record.job.id, exc_info=error)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xin.node.node_info import SelfDescription
     from xin.node.peers import Peers
     from xin.node.plan import Planner
+    from xin.node.repo_formats import RepoFormats
 
 CONFIG: web.AppKey[NodeConfig] = web.AppKey("config")
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
@@ -29,6 +30,7 @@ JOBS: web.AppKey[Jobs] = web.AppKey("jobs")
 DESCRIPTION: web.AppKey[SelfDescription] = web.AppKey("description")
 PLANNER: web.AppKey[Planner] = web.AppKey("planner")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
+FORMATS: web.AppKey[RepoFormats] = web.AppKey("formats")
 FORCE: web.AppKey[asyncio.Event] = web.AppKey("force")
 STOP: web.AppKey[asyncio.Event] = web.AppKey("stop")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")

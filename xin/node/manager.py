@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from xin.config import NodeConfig
 from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
 from xin.node.instance_log import InstanceLog
 from xin.node.instance_runner import Check, InstanceRunner, Publisher
+from xin.node.instance_table import InstanceTable
 from xin.node.launch_plan import LaunchPlan, make_plan
 from xin.node.local_models import known_models
 from xin.node.resolve import not_known
@@ -28,11 +29,16 @@ from xin.node.worker_handle import WorkerHandle
 from xin.protocol.node import Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
 
 STOP_CLOSE_SECONDS = 3.0
-_PREFERENCE = ("ready", "loading", "downloading", "stopping", "failed")
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Fetcher = Callable[[Fetch, Callable[[Job], None]], Awaitable[None]]
+Settle = Callable[[LaunchRequest], Awaitable[LaunchRequest]]
+
+
+class Fetcher(Protocol):
+    """Jobs.fetch."""
+
+    async def __call__(self, fetch: Fetch, hear: Callable[[Job], None], *, resume: bool) -> None: ...
 
 
 @dataclass(slots=True)
@@ -53,13 +59,14 @@ class Manager:
         self._events = events
         self._budget = ThreadBudget(config.threads or 1)
         self._desired = DesiredState.of_node(config.port)
-        self._runners: dict[str, InstanceRunner] = {}
+        self._runners = InstanceTable()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._restored: set[str] = set()
         self._released = asyncio.Event()
         self._stopping = False
         self.check: Check | None = None  # of a launch, before its worker starts
         self.fetch: Fetcher | None = None  # returns when all is on the disk
+        self.settle: Settle | None = None  # tells what only a hub knows of a request
 
     @property
     def threads(self) -> int:
@@ -76,14 +83,14 @@ class Manager:
         """Take no more, wait for what runs, then end all workers. The desired state stays. A second call kills."""
         busy = Busy("this node is stopping", "ask another node, or try again when it is back")
         if self._stopping:
-            for runner in self._runners.values():
+            for runner in self._runners:
                 runner.kill()
         else:
             self._stopping = True
             self._events.publish(Event(type="stopping", at=time.time()))
-            await self._stop_all([runner for runner in self._runners.values() if runner.state != "ready"], busy)
+            await self._stop_all([runner for runner in self._runners if runner.state != "ready"], busy)
             await self._drain(drain_seconds)
-        await self._stop_all([*self._runners.values()], busy)
+        await self._stop_all([*self._runners], busy)
         self._runners.clear()
         tasks = [*self._tasks]
         for task in tasks:
@@ -106,34 +113,34 @@ class Manager:
 
     async def terminate(self, uid: str, *, kill: bool = False) -> None:
         """End it, whatever its state, and forget it. Returns when its memory is free. `kill`: its process at once."""
-        runner = self._by_uid(uid)
+        runner = self._runners.by_uid(uid)
         if kill:
             runner.kill()
         await self._own(self._end(runner))
 
     async def cancel_launch(self, uid: str) -> None:
         """End a launch in flight, or a restart; its waiters get LaunchCancelled. Conflict when it is not in flight."""
-        runner = self._by_uid(uid)
+        runner = self._runners.by_uid(uid)
         if runner.state not in ("loading", "downloading"):
             raise Conflict(f"{uid} is not being launched: it is {runner.state}", f"to end it: xin terminate {uid}")
         await self._own(self._end(runner))
 
     def instances(self) -> list[Instance]:
-        return [runner.snapshot() for runner in self._runners.values()]
+        return [runner.snapshot() for runner in self._runners]
 
     def get(self, uid_or_model_name: str) -> Instance:
-        return self._required(uid_or_model_name).snapshot()
+        return self._runners.required(uid_or_model_name).snapshot()
 
     def log(self, uid: str) -> InstanceLog:
-        return self._required(uid).log
+        return self._runners.required(uid).log
 
     def request_of(self, uid: str) -> LaunchRequest:
         """What the instance was launched with."""
-        return self._required(uid).plan.request
+        return self._runners.required(uid).plan.request
 
     def workers(self) -> dict[str, WorkerInfo]:
         """By uid; only instances that have a process."""
-        shown = {uid: runner.snapshot().worker for uid, runner in self._runners.items()}
+        shown = {runner.uid: runner.snapshot().worker for runner in self._runners}
         return {uid: worker for uid, worker in shown.items() if worker.pid}
 
     async def known_models(self) -> list[LocalModel]:
@@ -145,7 +152,7 @@ class Manager:
 
         Raises ModelNotFound, Busy, and what its load raises.
         """
-        runner = self._find(model)
+        runner = self._runners.find(model)
         if runner is None or runner.state != "ready" or self._stopping:
             runner = await self._wake(model)
         keep_alive, instance = runner.keep_alive, runner.instance
@@ -177,18 +184,20 @@ class Manager:
     async def _admit(self, request: LaunchRequest, explicit: bool) -> InstanceRunner:
         """Find or make the runner of a request; from the last await to its entry in _runners nothing comes between."""
         self._check_accepting(request)
+        if self.settle is not None:
+            request = await self.settle(request)
         preferred = "" if explicit else self._config.engine
         plan = await asyncio.to_thread(make_plan, request, self._config, preferred_engine=preferred)
         while True:
             self._check_accepting(request)
-            runner = self._identical(plan)
+            runner = self._runners.meant_by(plan)
             if runner is None:
                 break
             if runner.state != "stopping":
                 await self._adopt(runner, plan, explicit)
                 return runner
             await runner.gone.wait()
-        uid = request.model_uid or self._free_uid(plan.base_uid)
+        uid = request.model_uid or self._runners.free_uid(plan.base_uid)
         return self._begin(uid, plan, explicit)
 
     def _check_accepting(self, request: LaunchRequest) -> None:
@@ -199,31 +208,9 @@ class Manager:
                 f"this node is {self._node_name}, not {request.node}", "xin nodes lists them", param="node"
             )
 
-    def _identical(self, plan: LaunchPlan) -> InstanceRunner | None:
-        """The runner that this launch means, or None for a new one. Conflict when its uid is something else's."""
-        uid = plan.request.model_uid
-        if uid is None:
-            same = (runner for runner in self._runners.values() if runner.plan.same_model(plan))
-            return next((runner for runner in same if runner.state != "failed"), None)
-        runner = self._runners.get(uid)
-        if runner is None or runner.state == "failed":
-            return None
-        if runner.state == "stopping" or runner.plan.same_model(plan):
-            return runner
-        what = "with other options" if runner.plan.spec == plan.spec else f"by {runner.instance.model_name}"
-        raise Conflict(f"the uid {uid} is taken {what}", f"choose another uid, or xin terminate {uid}")
-
-    def _free_uid(self, base: str) -> str:
-        """`base`, `base-2`, …: the first that no instance has; a failed one gives its uid up."""
-        uid, n = base, 1
-        while uid in self._runners and self._runners[uid].state != "failed":
-            n += 1
-            uid = f"{base}-{n}"
-        return uid
-
     def _begin(self, uid: str, plan: LaunchPlan, explicit: bool) -> InstanceRunner:
-        runner = self._new_runner(uid, plan, explicit)
         self._restored.discard(uid)
+        runner = self._new_runner(uid, plan, explicit)
         log.info("launching %s (%s, %s)", uid, plan.spec.engine, plan.spec.quantization)
         desired = self._desired_launch(uid, plan)
         runner.start(partial(self._desired.put, uid, desired) if explicit else None)
@@ -259,9 +246,6 @@ class Manager:
 
     def _new_runner(self, uid: str, plan: LaunchPlan, explicit: bool) -> InstanceRunner:
         """Enter it under its uid; a failed one that had the uid is dropped."""
-        old = self._runners.get(uid)
-        if old is not None:
-            self._in_background(old.discard())
         keep_alive = self._config.keep_alive if plan.keep_alive is None and not explicit else plan.keep_alive
         spec = plan.spec
         instance = Instance(
@@ -273,7 +257,7 @@ class Manager:
             model_size_in_billions=spec.size_in_billions,
             model_ability=spec.abilities,
             model_lang=spec.languages,
-            state="loading",
+            state="downloading" if spec.fetch else "loading",
             context_length=spec.context_length,
             options=plan.options,
             sampling=spec.sampling,
@@ -288,16 +272,20 @@ class Manager:
             instance, plan, owner=self, events=self._events, budget=self._budget, log=InstanceLog(log_file)
         )
         runner.check = self.check
-        runner.prepare = self._fetched
-        self._runners[uid] = runner
+        runner.prepare = partial(self._fetched, is_restored=uid in self._restored)
+        if (old := self._runners.put(runner)) is not None:
+            self._in_background(old.discard())
         return runner
 
-    async def _fetched(self, plan: LaunchPlan, told: Callable[[float, str], None]) -> LaunchPlan:
-        """Download what the plan wants and resolve it again. Raises XinError."""
+    async def _fetched(self, plan: LaunchPlan, told: Callable[[float, str], None], *, is_restored: bool) -> LaunchPlan:
+        """Download what the plan wants and resolve it again. What was paused before a restart stays so.
+
+        Raises XinError.
+        """
         fetch = plan.spec.fetch
         if fetch is None or self.fetch is None:
             return plan
-        await self.fetch(fetch, lambda job: told(job.progress, _downloaded(job)))
+        await self.fetch(fetch, lambda job: told(job.progress, _downloaded(job)), resume=not is_restored)
         found = await asyncio.to_thread(make_plan, plan.request, self._config)
         if found.spec.fetch is not None:
             hint = "name a file of it: org/repo:file"
@@ -309,7 +297,7 @@ class Manager:
         while True:
             if self._stopping:
                 raise Busy("this node is stopping", "ask another node, or try again when it is back")
-            runner = self._find(model)
+            runner = self._runners.find(model)
             if runner is None:
                 return await self._own(self._launch_known(model))
             if runner.state == "failed" and not runner.instance.explicit:
@@ -321,30 +309,8 @@ class Manager:
     async def _launch_known(self, name: str) -> InstanceRunner:
         """Only names that are listed: a request's `model` never opens a path of the requester's choice."""
         if name not in {model.model_name for model in await self.known_models()}:
-            raise await asyncio.to_thread(not_known, name, self._config.model_dirs, [*self._runners], param="model")
+            raise await asyncio.to_thread(not_known, name, self._config.model_dirs, self._runners.uids(), param="model")
         return await self._admit(LaunchRequest(model_name=name), explicit=False)
-
-    # -- finding
-
-    def _find(self, name: str) -> InstanceRunner | None:
-        runner = self._runners.get(name)
-        if runner is not None:
-            return runner
-        named = [runner for runner in self._runners.values() if runner.answers_to(name)]
-        return min(named, key=lambda runner: _PREFERENCE.index(runner.state), default=None)
-
-    def _required(self, name: str) -> InstanceRunner:
-        runner = self._find(name)
-        if runner is None:
-            running = ", ".join(self._runners) or "nothing"
-            raise ModelNotFound(f"no model {name!r} is running", f"running: {running}", param="model")
-        return runner
-
-    def _by_uid(self, uid: str) -> InstanceRunner:
-        runner = self._required(uid)
-        if runner.uid != uid:
-            raise ModelNotFound(f"no model has the uid {uid!r}", f"{uid} runs as {runner.uid}", param="model_uid")
-        return runner
 
     # -- ending
 
@@ -354,8 +320,7 @@ class Manager:
 
     async def _end(self, runner: InstanceRunner) -> None:
         await runner.stop()
-        if self._runners.get(runner.uid) is runner:
-            del self._runners[runner.uid]
+        self._runners.remove(runner)
         log.info("%s is terminated", runner.uid)
         await self._desired.remove(runner.uid)
 
@@ -366,7 +331,7 @@ class Manager:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         running = -1
-        while held := sum(runner.keep_alive.held for runner in self._runners.values()):
+        while held := sum(runner.keep_alive.held for runner in self._runners):
             if (left := deadline - loop.time()) <= 0:
                 log.warning("stopping with %d requests cut off", held)
                 return
@@ -400,7 +365,7 @@ class Manager:
 
 def _downloaded(job: Job) -> str:
     speed = f", {job.bytes_per_second / 1e6:.1f} MB/s" if job.bytes_per_second else ""
-    how = job.state if job.state == "paused" else "downloading"
+    how = {"paused": "paused at", "waiting": "waits for other downloads at"}.get(job.state, "downloading")
     return f"{how} {job.bytes_done / 1e6:.0f} of {job.bytes_total / 1e6:.0f} MB{speed} (job {job.id})"
 
 

@@ -19,7 +19,7 @@ from xin.node.weights_found import GGUF, PYTORCH, Found
 from xin.node.weights_index import WeightsIndex, quantization_of, size_in_billions_of
 
 Size = int | float | str | None
-_PYTORCH_QUANTIZATIONS = ["none", "8-bit", "4-bit"]  # made while loading
+PYTORCH_QUANTIZATIONS = ["none", "8-bit", "4-bit"]  # made while loading
 _TAG = re.compile(r"(\d+(?:\.\d+)?[bm])(?:-(.+))?", re.IGNORECASE)
 
 
@@ -260,7 +260,7 @@ def _of_found(one: Found, wish: _Wish) -> ModelSpec:
         gguf_file.checked(one.path)
         return _of_gguf(one, wish)
     folder, family = safetensors_folder.checked(one.path), families().get(one.family)
-    wish.check(one.name, [one.size_in_billions or wish.size], [PYTORCH], _PYTORCH_QUANTIZATIONS)
+    wish.check(one.name, [one.size_in_billions or wish.size], [PYTORCH], PYTORCH_QUANTIZATIONS)
     return ModelSpec(
         name=one.name,
         engine=wish.engine or safetensors_folder.ENGINE,

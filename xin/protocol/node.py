@@ -189,6 +189,7 @@ class JobFile(msgspec.Struct, kw_only=True):
     total_bytes: int = 0
     done_bytes: int = 0
     state: str = "waiting"
+    etag: str = ""  # of a download: the hub's hash of it
 
 
 class Job(msgspec.Struct, kw_only=True):

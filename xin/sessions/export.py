@@ -15,6 +15,7 @@ from xin.sessions.records import MessageRecord, PaneRecord, SessionRecord, VoteR
 
 FORMAT = "xin-session"
 VERSION = 1
+_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]*\Z")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
@@ -97,6 +98,7 @@ def markdown(record: SessionRecord) -> str:
             if message.reasoning:
                 parts.append(f"<details><summary>thinking</summary>\n\n{_closed(message.reasoning)}\n\n</details>\n\n")
             parts.append(f"{_closed(message.text)}\n")
+            parts += ["\n*(image)*\n"] * len(message.images)
             if figures := _figures(message):
                 parts.append(f"\n*{figures}*\n")
     return "".join(parts)
@@ -120,7 +122,10 @@ def _article(message: MessageRecord) -> str:
     thought = f"<details><summary>thinking</summary>{_pre(message.reasoning)}</details>" if message.reasoning else ""
     figures = f"<footer>{escaping.escape(_figures(message))}</footer>" if _figures(message) else ""
     who = escaping.escape(_who(message))
-    return f'<article class="{message.role}"><h3>{who}</h3>{thought}{_pre(message.text)}{figures}</article>'
+    shown = [url for url in message.images if _IMAGE.match(url)]
+    pictures = "".join(f'<img alt="image" src="{escaping.escape(url)}">' for url in shown)
+    text = f"{_pre(message.text)}{pictures}"
+    return f'<article class="{message.role}"><h3>{who}</h3>{thought}{text}{figures}</article>'
 
 
 def _pre(text: str) -> str:
@@ -210,6 +215,7 @@ body { max-width: 110rem; margin: 2rem auto; padding: 0 1rem }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1rem }
 article { border: 1px solid #8886; border-radius: 8px; padding: .5rem 1rem; min-width: 0 }
 h3 { margin: 0 } pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit }
+img { max-width: 100%; max-height: 24rem }
 footer, summary { opacity: .7; font-size: .85rem }
 </style></head><body>
 BODY

@@ -12,6 +12,7 @@ from xin.node.manager import Lease
 from xin.node.routes.body import encoded, ignored_headers, json_response, read_object, to_struct
 from xin.node.routes.chunks import ChatChunks, Head
 from xin.node.routes.generation import Answer, Generations, collect, generating
+from xin.node.routes.images import take_images
 from xin.node.routes.logprobs import chat_logprobs
 from xin.node.routes.messages import checked_messages, take_legacy_history
 from xin.node.routes.sampling import (
@@ -34,6 +35,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     frame = generate_frame(body)
     headers = ignored_headers(data)
     async with request.app[MANAGER].lease(body.model) as lease:
+        await take_images(frame.messages, lease.instance)
         frame.sampling = with_defaults(frame.sampling, body, lease.instance)
         return await _answer(request, body, lease, frame, headers)
 

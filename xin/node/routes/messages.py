@@ -11,7 +11,7 @@ TOOL_ROLES = ("tool", "function")
 _KEPT = frozenset({"role", "content", "name", "reasoning_content"})
 _DROPPED = frozenset({"refusal", "annotations"})  # what OpenAI's own replies carry when they are sent back
 _TOOLS = frozenset({"tool_calls", "function_call", "tool_call_id", "audio"})
-_LATER_PARTS = {"image_url": "images", "input_audio": "audio", "file": "files", "video_url": "video"}
+_LATER_PARTS = {"input_audio": "audio", "file": "files", "video_url": "video"}
 
 
 def take_legacy_history(data: dict[str, Any]) -> None:
@@ -33,7 +33,10 @@ def take_legacy_history(data: dict[str, Any]) -> None:
 
 
 def checked_messages(messages: list[dict[str, Any]] | str) -> list[dict[str, Any]]:
-    """Messages as templates want them: a role and a string. BadRequest names what is wrong in which one."""
+    """Messages as templates want them: a role and a string. BadRequest names what is wrong in which one.
+
+    A user's content with images stays a list of parts, `image_url` parts as they came: see `take_images`.
+    """
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not messages:
@@ -65,7 +68,7 @@ def _message(message: dict[str, Any], where: str) -> dict[str, Any]:
     return kept
 
 
-def _content(content: object, role: str, where: str) -> str:
+def _content(content: object, role: str, where: str) -> str | list[dict[str, Any]]:
     match content:
         case str():
             return content
@@ -74,17 +77,25 @@ def _content(content: object, role: str, where: str) -> str:
         case None:
             raise BadRequest(f"field {where!r} is required", param=where)
         case list():
-            return "\n".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
+            parts = [_part(part, role, f"{where}[{i}]") for i, part in enumerate(content)]
+            texts = [part for part in parts if isinstance(part, str)]
+            if len(texts) == len(parts):
+                return "\n".join(texts)
+            return [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
     raise BadRequest(f"{where}: expected str or a list of parts, got {_name(content)}", param=where)
 
 
-def _part(part: object, where: str) -> str:
+def _part(part: object, role: str, where: str) -> str | dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     match part:
         case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
             return text
         case {"type": "text"}:
             raise BadRequest(f"{where}.text: expected str", param=f"{where}.text")
+        case {"type": "image_url", **rest} if role == "user":
+            return {"type": "image_url", "image_url": rest.get("image_url")}
+        case {"type": "image_url"}:
+            raise BadRequest(f"{where}: only a user's messages have images", param=where)
     if isinstance(kind, str) and kind in _LATER_PARTS:
         raise UnsupportedParameter(
             f"{where}: {kind} parts are not supported: this version takes no {_LATER_PARTS[kind]}",

@@ -7,6 +7,7 @@ from aiohttp import web
 from xin.errors import BadRequest
 from xin.node.keys import MANAGER
 from xin.node.routes.body import json_response, read_struct
+from xin.node.routes.images import take_images
 from xin.node.routes.messages import checked_messages
 from xin.protocol.openai import DetokenizeReply, DetokenizeRequest, TokenizeReply, TokenizeRequest
 from xin.worker.frames import Detokenize, Tokenize
@@ -18,6 +19,7 @@ async def tokenize(request: web.Request) -> web.Response:
         raise BadRequest("send either prompt or messages", param="prompt")
     messages = None if body.messages is None else checked_messages(body.messages)
     async with request.app[MANAGER].lease(body.model) as lease:
+        await take_images(messages, lease.instance)
         result = await lease.handle.tokenize(Tokenize(0, body.prompt, messages, body.add_special_tokens))
     return json_response(TokenizeReply(result.tokens, len(result.tokens), lease.instance.context_length))
 

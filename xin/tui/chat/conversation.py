@@ -149,7 +149,7 @@ class Conversation:
 def _wire(message: Message) -> WireMessage:
     if not message.images:
         return {"role": message.role, "content": message.text}
-    parts: list[WireMessage] = [{"type": "text", "text": message.text}]
+    parts: list[WireMessage] = [{"type": "text", "text": message.text}] if message.text else []
     return {
         "role": message.role,
         "content": parts + [{"type": "image_url", "image_url": {"url": url}} for url in message.images],

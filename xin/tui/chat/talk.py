@@ -81,12 +81,12 @@ class Talk:
         question = self.conversation.add("user", text, parent=leaf, turn=turn, images=list(images))
         return self._start(question, client, fields)
 
-    def edit(self, question: Message, text: str, client: ChatClient) -> Message:
-        """Ask it anew in other words, as a branch beside the first."""
+    def edit(self, question: Message, text: str, client: ChatClient, *, images: Sequence[str] = ()) -> Message:
+        """Ask it anew in other words, as a branch beside the first; its images stay, `images` come to them."""
         self.stop()
         parent = self.conversation.parent(question)
-        images = list(question.images)
-        fresh = self.conversation.add("user", text, parent=parent, turn=question.turn, images=images)
+        shown = [*question.images, *images]
+        fresh = self.conversation.add("user", text, parent=parent, turn=question.turn, images=shown)
         return self._start(fresh, client)
 
     def regenerate(self, client: ChatClient, answer: Message | None = None) -> Message | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -17,28 +17,26 @@ from textual.widgets import Input, Static
 
 from xin.errors import XinError
 from xin.protocol.command import launch_command
-from xin.protocol.node import LaunchRequest, LocalModel, Plan
+from xin.protocol.node import LaunchRequest, Plan, PlanRow
 from xin.tui.dialogs.dialog import Dialog
 from xin.tui.glyphs import G
-from xin.tui.launch_choice import Grid, ModelGroup, groups, merge, recommended, request_for, search
-from xin.tui.text import bytes_short, clean, fit
+from xin.tui.launch_choice import Grid, merge, recommended, request_for
+from xin.tui.launch_models import ModelGroup, groups
+from xin.tui.text import bytes_short, clean
 from xin.tui.widgets.fit_grid import FitGrid
+from xin.tui.widgets.model_picker import ModelPicker
 from xin.tui.widgets.option_form import SLIDER, OptionForm, OptionsChanged
-from xin.tui.widgets.row_list import Row, RowList
+from xin.tui.widgets.row_list import RowList
 from xin.tui.widgets.titles import set_title
 
+if TYPE_CHECKING:
+    from xin.client import AsyncClient
+
 PLAN_DELAY_SECONDS = 0.15
+COUNTED_ENGINE = "llama.cpp"
+T = TypeVar("T")
 QUANTIZATIONS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS", "Q3_K_M", "Q2_K", "F16")
 _KEYS = "enter next, launch  tab field  arrows choose  q quantize  esc back"
-
-
-class SearchBox(Input):
-    """Up and down move in the list below while one types."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.pick(-1)", "up", id="launch.up", show=False, tooltip="The model above"),
-        Binding("down", "screen.pick(1)", "down", id="launch.down", show=False, tooltip="The model below"),
-    ]
 
 
 class LaunchDialog(Dialog[None]):
@@ -55,9 +53,6 @@ class LaunchDialog(Dialog[None]):
     def __init__(self, model_name: str = "") -> None:
         super().__init__("Launch a model", keys=_KEYS)
         self._wanted = model_name
-        self._groups: list[ModelGroup] = []
-        self._shown: dict[str, ModelGroup] = {}
-        self._faults: dict[str, str] = {}
         self._engine = ""
         self._launching = False
         self._refused = ""
@@ -66,10 +61,7 @@ class LaunchDialog(Dialog[None]):
 
     def body(self) -> ComposeResult:
         with Horizontal(id="launch-body"):
-            with Vertical(id="launch-model"):
-                yield SearchBox(placeholder="search: name, ability, language", id="launch-search")
-                yield RowList(id="launch-list")
-                yield Static("", id="launch-about", markup=False)
+            yield ModelPicker(id="launch-model")
             with Vertical(id="launch-right"):
                 with Vertical(id="launch-fit"):
                     yield FitGrid(id="launch-grid")
@@ -84,8 +76,8 @@ class LaunchDialog(Dialog[None]):
         set_title(self.query_one("#launch-fit"), "2 Where")
         set_title(self.query_one("#launch-options"), "3 Options")
         self._step(1)
-        self.query_one("#launch-search", Input).value = self._wanted.partition(":")[0]
-        self.query_one("#launch-search").focus()
+        self.picker.search_box.value = self._wanted.partition(":")[0]
+        self.picker.search_box.focus()
         self._load_models()
 
     @property
@@ -97,12 +89,12 @@ class LaunchDialog(Dialog[None]):
         return self.query_one(OptionForm)
 
     @property
-    def models(self) -> RowList:
-        return self.query_one("#launch-list", RowList)
+    def picker(self) -> ModelPicker:
+        return self.query_one(ModelPicker)
 
     @property
     def group(self) -> ModelGroup | None:
-        return self._shown.get(self.models.key)
+        return self.picker.group
 
     @property
     def request(self) -> LaunchRequest | None:
@@ -118,63 +110,35 @@ class LaunchDialog(Dialog[None]):
     @work(exclusive=True, group="launch-models", exit_on_error=False)
     async def _load_models(self) -> None:
         nodes = self._askable()
-        found = await asyncio.gather(*(self._models_of(node_id) for node_id in nodes))
-        listed = dict(zip(nodes, found, strict=True))
+        here = dict(await asyncio.gather(*(self._ask(node_id, lambda c: c.local_models()) for node_id in nodes)))
         jobs = [job for _, job in self.workbench.store.jobs()]
-        self._groups = groups(listed, jobs)
+        self.picker.show(groups(here, {}, jobs))
         if not nodes:
             self.fail("no node is talked to, so nothing can be launched")
-        self._list_models()
-        known = {model.model_name for group in self._groups for model in group.models}
-        if self._wanted in known:
+        known = dict(await asyncio.gather(*(self._ask(node_id, lambda c: c.catalogue()) for node_id in nodes)))
+        listed = groups(here, known, jobs)
+        self.picker.show(listed)
+        if self._wanted and any(self._wanted in {group.title, *group.names} for group in listed):
             self._step(2)
 
-    async def _models_of(self, node_id: str) -> list[LocalModel]:
+    async def _ask(self, node_id: str, ask: Callable[[AsyncClient], Awaitable[Sequence[T]]]) -> tuple[str, Sequence[T]]:
+        """Its answer; nothing from one that does not answer, which is told."""
         try:
-            return await self.workbench.client(node_id).local_models()
+            return node_id, await ask(self.workbench.client(node_id))
         except XinError as exc:
-            self._faults[node_id] = exc.message
-            return []
+            self.workbench.say(clean(exc.message), severity="warning")
+            return node_id, []
 
     def _askable(self) -> list[str]:
         views = self.workbench.store.nodes.values()
         return [view.id for view in views if view.endpoint and view.status != "gone" and view.relation != "found"]
 
-    @on(Input.Changed, "#launch-search")
-    def _list_models(self) -> None:
-        shown = search(self._groups, self.query_one("#launch-search", Input).value)
-        self._shown = {group.title: group for group in shown}
-        self.models.set_rows([Row(group.title, self._model_line(group)) for group in shown])
-        if not shown and self._groups:
-            self.grid.say("no model here has these words")
-            self._tell()
-
-    def _model_line(self, group: ModelGroup) -> Content:
-        size = group.first.model_size_in_billions
-        billions = "" if not size else f"{size:g}B" if size >= 1 else f"{size * 1000:g}M"
-        where = "recent" if group.age is not None else "local"
-        tail = f" {billions:>5} {G.done} {where:<6}"
-        name = fit(clean(group.title), max(self.models.room - len(tail), 8))
-        return Content.assemble((name, "bold"), (tail, "$foreground-muted"))
-
-    @on(RowList.Resized)
-    def _resized(self) -> None:
-        self._list_models()
-
-    @on(RowList.Moved)
-    def _model_moved(self) -> None:
-        group = self.group
-        about = self.query_one("#launch-about", Static)
-        if group is None:
-            about.update("")
-            return
-        first = group.first
-        facts = [first.description.rstrip("."), ", ".join(first.model_ability), f"{len(group.models)} on disk"]
-        facts += [f"context up to {first.context_length:,}"] if first.context_length else []
-        about.update(Content(clean("; ".join(fact for fact in facts if fact))))
+    @on(ModelPicker.Picked)
+    def _model_picked(self) -> None:
         self._refused = ""
         set_title(self.query_one("#launch-fit"), "2 Where", "")
-        self.grid.say("asking the nodes")  # until they answer, enter must not launch what was there before
+        # until the nodes answer, enter must not launch what was there before
+        self.grid.say("no model here has these words" if self.picker.misses else "asking the nodes")
         self._tell()
         self._plan(fresh=True)
 
@@ -183,7 +147,7 @@ class LaunchDialog(Dialog[None]):
         self.action_next()
 
     def action_pick(self, by: int) -> None:
-        self.models.action_move(by)
+        self.picker.models.action_move(by)
 
     # ---- what fits
 
@@ -194,24 +158,30 @@ class LaunchDialog(Dialog[None]):
         if group is None:
             return
         await asyncio.sleep(PLAN_DELAY_SECONDS)
-        context = self.form.slider.value
-        options = {SLIDER: context} if context else {}
-        answers = await asyncio.gather(*(self._plan_of(node_id, group, options) for node_id in group.nodes))
-        plans = {node_id: plan for node_id, plan in zip(group.nodes, answers, strict=True) if plan is not None}
+        answers = await asyncio.gather(*(self._plan_of(node_id, group) for node_id in group.nodes))
+        plans = {node_id: plan for node_id, plan in zip(group.nodes, answers, strict=True) if isinstance(plan, Plan)}
         if not plans:
-            self.grid.say("; ".join(self._faults.values()) or "no node answers")
+            self.grid.say("; ".join({plan for plan in answers if isinstance(plan, str)}) or "no node answers")
             self._tell()
             return
         grid = merge(plans)
         self.grid.show(grid, self._place(grid) if fresh else None)
         self._draw_cell()
 
-    async def _plan_of(self, node_id: str, group: ModelGroup, options: Mapping[str, int]) -> Plan | None:
+    async def _plan_of(self, node_id: str, group: ModelGroup) -> Plan | str:
+        """Its plan, or why there is none."""
+        size = {"model_size_in_billions": group.size} if group.catalogued and group.size else {}
         try:
-            return await self.workbench.client(node_id).plan(group.name, dict(options))
+            return await self.workbench.client(node_id).plan(group.name, self._plan_options(), **size)
         except XinError as exc:
-            self._faults[node_id] = exc.message
-            return None
+            return exc.message
+
+    def _plan_options(self) -> dict[str, Any]:
+        """All that llama.cpp's memory depends on; other engines are not counted, but for their context."""
+        context = self.form.slider.value
+        if self._engine == COUNTED_ENGINE and not self.form.fault:
+            return self.form.values
+        return {SLIDER: context} if context else {}
 
     def _place(self, grid: Grid) -> tuple[int, int]:
         """The row that was asked for by name, else what is best."""
@@ -275,8 +245,10 @@ class LaunchDialog(Dialog[None]):
             return Content("")
         device = "" if self.has_class("-narrow") else f" ({cell.device_name})"
         where = f"{cell.node}:{cell.device_id}{device}"
-        about = "about " if self.grid.grid.rows[self.grid.row].estimate else ""
+        row = self.grid.grid.rows[self.grid.row]
+        about = "about " if row.estimate else ""
         words = f"{about}{bytes_short(cell.need_bytes)} of {bytes_short(cell.free_bytes)} free on {where}"
+        words += "" if row.downloaded else f"; {fetch_words(row)}"
         word = {"fits": "fits", "partial": "fits in part", "no": "does not fit", "no_engine": "no engine"}[cell.verdict]
         reason = f"; {cell.reason}" if cell.reason else ""
         return Content(clean(f"{word}: {words}{reason}"))
@@ -339,10 +311,6 @@ class LaunchDialog(Dialog[None]):
         request = self.request
         if request is None or self.form.fault or self._launching or self._is_readonly():
             return
-        row = self.grid.grid.rows[self.grid.row]
-        if not row.downloaded:
-            self.fail(f"the weights of {row.model_name} are not on that node")
-            return
         named = {"model_uid": request.model_uid} if request.model_uid else {}
         await self._begin("launch", model_name=request.model_name, options=request.options, **named)
 
@@ -401,3 +369,8 @@ class LaunchDialog(Dialog[None]):
         if self.workbench.readonly:
             self.fail("this workbench is read-only")
         return self.workbench.readonly
+
+
+def fetch_words(row: PlanRow) -> str:
+    """What a launch does first for what is not on the node."""
+    return f"fetches {bytes_short(row.weights_bytes)} first" if row.weights_bytes else "fetches it first"

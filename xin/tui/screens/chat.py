@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
-from textual import work
+from textual import on, work
 from textual.binding import Binding, BindingType
 
 from xin.sessions.records import PaneRecord
@@ -18,6 +18,7 @@ from xin.tui.screens.chat_compare import ChatCompare
 from xin.tui.store import Target
 from xin.tui.widgets.message import Stop
 from xin.tui.widgets.pane import Pane
+from xin.tui.widgets.prompt import Prompt
 from xin.tui.widgets.transcript import Transcript
 
 TWICE_SECONDS = 1.5
@@ -289,7 +290,7 @@ class ChatScreen(ChatCompare):
     @work(exclusive=True, group="external")
     async def action_editor(self) -> None:
         with self.telling():
-            self.prompt.put(await external.edit(self.app, self.prompt.value))
+            self.prompt.put(await external.edit(self.app, self.prompt.opened))
         self.app.refresh(repaint=True, layout=True)
         self.prompt.focus()
 
@@ -329,6 +330,10 @@ class ChatScreen(ChatCompare):
 
     def run_command(self, command: slash.Command) -> None:
         ChatCommands(self).run(command)
+
+    @on(Prompt.Dropped)
+    async def _on_dropped(self, event: Prompt.Dropped) -> None:
+        await ChatCommands(self).dropped(event.path, event.text)
 
     # ---- parts
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import mimetypes
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xin.errors import UsageError
+from xin.tui.chat import picture
 from xin.tui.chat.slash import SPECS, Command
 from xin.tui.store import Target
 from xin.tui.text import clean
+from xin.tui.widgets.pane import blind_words
 
 if TYPE_CHECKING:
     from xin.tui.screens.chat import ChatScreen
 
-IMAGE_BYTES = 20 * 2**20
 BENCH_QUESTION = "Write the numbers from one upwards in words, one after another, and do not stop."
 
 
@@ -85,26 +86,27 @@ class ChatCommands:
 
     def _image(self, path: Path) -> None:
         """Attached only where every model that would be asked can see it."""
-        screen = self._screen
-        blind = [pane for pane in screen.aimed() if not pane.sees]
-        if not screen.aimed() or blind:
-            names = ", ".join(clean(pane.title) for pane in blind) or "no model"
-            self._warn(f"{names} {'take' if len(blind) > 1 else 'takes'} no images: nothing was attached")
-            return
-        kind = mimetypes.guess_type(path.name)[0] or ""
+        aimed = self._screen.aimed()
+        if not aimed or blind_words(aimed):
+            self._warn(f"{blind_words(aimed) or 'there is no pane'}: nothing was attached")
+        else:
+            self._screen.run_worker(self._attach(path), group="attach")
+
+    async def _attach(self, path: Path) -> None:
         try:
-            if not kind.startswith("image/"):
-                self._warn(clean(f"{path} is no image: .png, .jpg, .gif and .webp are"))
-                return
-            if path.stat().st_size > IMAGE_BYTES:
-                self._warn(clean(f"{path} has more than {IMAGE_BYTES // 2**20} MiB"))
-                return
-            data = path.read_bytes()
-        except OSError as exc:
-            self._warn(clean(f"{path} cannot be read: {exc.strerror}"))
-            return
-        screen.images.append(f"data:{kind};base64,{base64.b64encode(data).decode()}")
-        screen.draw_frame()
+            self._screen.prompt.attach(await asyncio.to_thread(picture.load, path))
+        except UsageError as exc:
+            self._warn(clean(exc.message))
+
+    async def dropped(self, path: Path, text: str) -> None:
+        """A paste that looks like an image's path: a chip where there is such a file and models see, else text."""
+        prompt, aimed = self._screen.prompt, self._screen.aimed()
+        try:
+            if not aimed or blind_words(aimed):
+                raise UsageError("it would not be seen")
+            prompt.attach(await asyncio.to_thread(picture.load, path))
+        except UsageError:
+            prompt.insert(text)
 
     def _bench(self, tokens: int) -> None:
         fields = {"max_tokens": tokens, "ignore_eos": True}

@@ -27,7 +27,7 @@ from xin.tui.glyphs import G
 from xin.tui.screens.place import Place
 from xin.tui.store import Target
 from xin.tui.text import clean, fit
-from xin.tui.widgets.pane import Pane
+from xin.tui.widgets.pane import Pane, blind_words
 from xin.tui.widgets.pane_row import PaneRow
 from xin.tui.widgets.prompt import Prompt
 from xin.tui.widgets.titles import set_title
@@ -53,7 +53,6 @@ class ChatCore(Place):
         self.pane_row = PaneRow()
         self.prompt = Prompt(id="prompt")
         self.to_all = True
-        self.images: list[str] = []  # attached to the next question, as data URLs
         self.completions: list[slash.Completion] = []
         self.editing: int | None = None  # the turn that is asked anew
         self.ticker = Ticker(self._flush, seconds=seconds_here())
@@ -170,7 +169,6 @@ class ChatCore(Place):
             self.pane_row.drop(pane)
         self.session.leave()
         self.editing = None
-        self.images.clear()
         self.draw_frame()
 
     def client_of(self, talk: Talk) -> ChatClient:
@@ -196,35 +194,40 @@ class ChatCore(Place):
             return
         if command is not None:
             self.prompt.prompts.add(event.text)
+            self.prompt.attach(*event.pictures)
             self.run_command(command)
         elif not self.panes:
             self._refuse("no model to ask: ctrl+n adds a pane")
+        elif event.pictures and (blind := blind_words(self.aimed())):
+            self._refuse(f"{blind}: nothing was sent")
         else:
-            self.send(slash.question(event.text), typed=event.text)
+            images = [picture.url for picture in event.pictures]
+            self.send(slash.question(event.text), typed=event.text, images=images)
 
     def _refuse(self, why: str) -> None:
         self.prompt.take_back()
         self.workbench.say(why, severity="warning")
 
     @work(group="send")
-    async def send(self, text: str, *, typed: str = "", fields: dict[str, Any] | None = None) -> None:
+    async def send(
+        self, text: str, *, typed: str = "", images: Sequence[str] = (), fields: dict[str, Any] | None = None
+    ) -> None:
         """Ask the panes aimed at, as one turn; while a question is edited, ask it anew there."""
-        panes, turn, images = self.aimed(), self.editing, list(self.images)
+        panes, turn = self.aimed(), self.editing
         try:
             async with self._beginning:
-                await self.session.begin(text, self.talks)
+                await self.session.begin(text or "image", self.talks)
         except XinError as exc:
             self._refuse(f"this session is not kept: {exc.message}")
             return
         self.prompt.prompts.add(typed or text)
         self.editing = None
-        self.images.clear()
         fresh = next_turn(self.talks)
         for pane in panes:
             question = None if turn is None else pane.talk.conversation.question_of(turn)
             client = self.client_of(pane.talk)
             if question is not None:
-                pane.talk.edit(question, text, client)
+                pane.talk.edit(question, text, client, images=images)
             elif turn is None:
                 pane.talk.ask(text, fresh, client, images=images, fields=fields or {})
             pane.asked()
@@ -294,8 +297,6 @@ class ChatCore(Place):
             title = "prompt"
         if self.editing is not None:
             title += f"   {G.middle} asks turn {self.editing} anew, esc leaves it"
-        if self.images:
-            title += f"   {G.middle} {len(self.images)} image{'s' if len(self.images) > 1 else ''}"
         keys = f"{G.enter} send  ^j newline  F4 editor  ^r history  esc stop"
         if self.size.width < 100:
             keys = f"{G.enter} send  ^j newline  F4 editor  esc stop"

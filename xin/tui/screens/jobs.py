@@ -32,7 +32,7 @@ class JobsScreen(Place):
 
     PLACE = "jobs"
     CSS_PATH = "jobs.tcss"
-    HELP = "Launches, installations, quantizations. They are the nodes' work and go on when this window closes."
+    HELP = "Launches, downloads, installations, quantizations: the nodes' work, which goes on when this window closes."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", id="jobs.open", tooltip="Read its stages, or go back to the list"),
         Binding("p", "pause", "pause", id="jobs.pause", tooltip="Pause the job, or let it go on"),
@@ -197,8 +197,8 @@ class JobsScreen(Place):
         """Ask where work would be lost, then tell the node."""
         job, client = line.job, self.workbench.client(line.node_id)
         ends = action in ("cancel", "delete") and "cancel" in job.actions
-        question = f"End the {job.kind} of {clean(job.title)}? What it has made so far is removed."
-        if ends and not await self.workbench.ask(question, command=f"xin jobs cancel {job.id}", danger=True):
+        command = f"xin jobs {'delete' if action == 'delete' else 'cancel'} {job.id}"
+        if ends and not await self.workbench.ask(_question(job, action), command=command, danger=True):
             return
         try:
             if action == "delete" and "delete" not in job.actions:
@@ -251,3 +251,9 @@ class JobsScreen(Place):
             box.value = ""
             box.display = False
         self.job_list.focus()
+
+
+def _question(job: Job, action: JobAction) -> str:
+    kept = job.kind == "download" and action == "cancel"
+    after = "What has come stays, and r goes on from there." if kept else "What it has made so far is removed."
+    return f"End the {job.kind} of {clean(job.title)}? {after}"

@@ -8,6 +8,7 @@ from textual.content import Content
 
 from xin.tui.chat.blocks import Block, Document
 from xin.tui.chat.conversation import Message
+from xin.tui.chat.picture import about
 from xin.tui.widgets.answer_markdown import UNICODE, Marks, block_lines, text_lines
 
 LABEL, DIM = "bold $text-secondary", "$foreground-muted"
@@ -76,7 +77,7 @@ class MessageRows:
             more = text.count("\n") + 1 - QUESTION_LINES
             note = f"{more:,} more lines" if more > 0 else f"{len(text) - len(head):,} more characters"
             rows.append(Row(Content.styled(f"     {shown.marks.closed} {note}   enter opens", DIM), 0))
-        rows += [Row(Content.styled("     [image]", DIM), 0) for _ in self.message.images]
+        rows += [Row(Content.styled(f"     [image {about(url)}]", DIM), 0) for url in self.message.images]
         if branch[1] > 1:
             rows.append(Row(_branch(branch, shown.marks, "     "), 0))
         return rows, [Stop("question", text)]

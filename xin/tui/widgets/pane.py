@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,6 +172,12 @@ class Pane(Vertical):
 
     def on_click(self, event: events.Click) -> None:
         self.post_message(self.Chosen(self))
+
+
+def blind_words(panes: Sequence[Pane]) -> str:
+    """Who of them takes no images; "" when all do."""
+    names = [pane.title for pane in panes if not pane.sees]
+    return f"{', '.join(names)} {'take' if len(names) > 1 else 'takes'} no images" if names else ""
 
 
 def figures_line(figures: Figures, context_length: int, *, narrow: bool) -> str:

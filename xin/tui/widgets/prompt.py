@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
@@ -12,6 +13,7 @@ from textual.widgets import TextArea
 
 from xin.tui.chat.chips import Chips
 from xin.tui.chat.history import History
+from xin.tui.chat.picture import Picture, pasted_path
 from xin.tui.text import plain
 
 HEIGHTS = (1, 8)
@@ -25,7 +27,7 @@ OWN = frozenset({"send", "newline", "history", "unfold"})
 
 
 class Prompt(TextArea):
-    """`value` is the text with its chips unfolded."""
+    """`value` is the text with its pastes unfolded and without the chips of pictures."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         _own("enter", "send", "Send the prompt"),
@@ -37,6 +39,14 @@ class Prompt(TextArea):
     @dataclass
     class Sent(Message):
         prompt: Prompt
+        text: str
+        pictures: list[Picture] = field(default_factory=list)
+
+    @dataclass
+    class Dropped(Message):
+        """What was pasted may be an image's path; the text is not in the prompt yet."""
+
+        path: Path
         text: str
 
     @dataclass
@@ -57,11 +67,20 @@ class Prompt(TextArea):
     def value(self) -> str:
         return self.chips.unfold(self.text)
 
+    @property
+    def opened(self) -> str:
+        """The text with its pastes, and the chips of pictures as they are: as one edits it."""
+        return self.chips.open_pastes(self.text)
+
     def put(self, text: str) -> None:
         """Replace the text, made plain; the cursor goes to its end."""
         self.load_text(plain(text))
         self.move_cursor(self.document.end)
         self._fit()
+
+    def attach(self, *pictures: Picture) -> None:
+        """Their chips at the cursor; what is deleted there is not sent."""
+        self.insert("".join(f"{self.chips.attach(picture)} " for picture in pictures))
 
     def clear_all(self) -> None:
         self.chips = Chips()
@@ -77,16 +96,18 @@ class Prompt(TextArea):
         """It is empty at once: what is typed from now on belongs to the next question."""
         self.prompts.leave()
         if self.text.strip():
-            value, self._sent = self.value, (self.text, self.chips)
+            pictures = self.chips.pictures(self.text)
+            sent = self.Sent(self, self.value.strip() if pictures else self.value, pictures)
+            self._sent = (self.text, self.chips)
             self.clear_all()
-            self.post_message(self.Sent(self, value))
+            self.post_message(sent)
 
     def action_newline(self) -> None:
         self.insert("\n")
 
     def action_unfold(self) -> None:
         if self.chips.in_text(self.text):
-            self.put(self.value)
+            self.put(self.opened)
 
     def action_history(self) -> None:
         if self.prompts.query is None:
@@ -130,6 +151,11 @@ class Prompt(TextArea):
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.text = plain(event.text)
+        if (path := pasted_path(event.text)) is not None:
+            event.prevent_default()
+            event.stop()
+            self.post_message(self.Dropped(path, event.text))
+            return
         chip = self.chips.fold(event.text)
         if chip is None:
             return  # TextArea inserts it
