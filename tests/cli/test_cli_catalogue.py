@@ -170,7 +170,7 @@ def test_show_tells_a_family(node: NodeProcess):
         "prompt style    LLAMA2; stop tokens 2",
         "cannot read the ggmlv3 files",
         "TheBloke/Llama-2-7B-Chat-GGUF",
-        "transformers (not installed)",
+        "transformers",
         "Q4_K_M",
         "70B",
     ):

@@ -17,7 +17,6 @@ class Embedder:
         self._device = model.get_input_embeddings().weight.device
         self._limit = min(window, MAX_TOKENS)
 
-    @torch.inference_mode()
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
         """One little-endian float32 vector an input. Inputs of like length go through together."""
         for i, tokens in enumerate(inputs):
@@ -43,9 +42,9 @@ class Embedder:
         columns = int(lengths.max())
         ids = torch.tensor([inputs[i] + [0] * (columns - len(inputs[i])) for i in group])
         mask = torch.arange(columns) < lengths[:, None]
-        hidden = self._model(
-            input_ids=ids.to(self._device), attention_mask=mask.long().to(self._device), use_cache=False
-        ).last_hidden_state
+        given = {"input_ids": ids.to(self._device), "attention_mask": mask.long().to(self._device)}
+        with torch.inference_mode():
+            hidden = self._model(**given, use_cache=False).last_hidden_state
         weights = mask.to(hidden.device)[..., None]
         mean = (hidden.float() * weights).sum(1) / weights.sum(1)
         unit = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy().astype("<f4")

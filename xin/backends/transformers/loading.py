@@ -47,7 +47,7 @@ class Loaded:
 
     @property
     def end_ids(self) -> list[int]:
-        found: list[int] = []
+        found: list[Any] = []
         for source in (self.config, self.model.generation_config):
             value = getattr(source, "eos_token_id", None)
             found += value if isinstance(value, list) else [value]

@@ -72,6 +72,10 @@ class Scheduler:
             self._waiting.append(Reading(group, request.tokens, wants_logprobs=request.prompt_logprobs and not first))
 
     def cancel(self, request_id: int, index: int | None) -> None:
+        with torch.inference_mode():  # what it made can only be changed in it
+            self._cancel(request_id, index)
+
+    def _cancel(self, request_id: int, index: int | None) -> None:
         def meant(choice: Choice) -> bool:
             return choice.request.id == request_id and index in (None, choice.index)
 
@@ -96,8 +100,11 @@ class Scheduler:
             cached_sequences=len(self._cache),
         )
 
-    @torch.inference_mode()
     def step(self) -> list[Output]:
+        with torch.inference_mode():
+            return self._step()
+
+    def _step(self) -> list[Output]:
         self._admit()
         reads = bool(self._reading) and (self._decoded_last or not self._running or self._gathers())
         self._decoded_last = not reads
