@@ -19,7 +19,7 @@ from prompts import prose
 PROMPT_WORDS = 44  # about 60 tokens
 PREFIX_WORDS = 796  # about 1,000 tokens
 LONG_WORDS = 995  # about 1,250 tokens
-SHORT_TIMES = 3  # a measurement of two seconds is made more often
+TIMES = {1: 3, 4: 2}  # measurements of a few seconds are made more often
 SEED_STRIDE = 100  # a measurement that is repeated has prompts of its own
 Figures = dict[str, float]
 Measure = Callable[[Peer, int], Awaitable[Figures]]
@@ -57,15 +57,28 @@ class Bench:
             if kind.name in self.peers
         ]
 
-    async def run(self, scenario: str, peers: Sequence[Peer], measure: Measure, *, times: int = 1) -> None:
+    async def run(
+        self,
+        scenario: str,
+        peers: Sequence[Peer],
+        measure: Measure,
+        *,
+        times: int = 1,
+        unclaimed: type[Peer] | None = None,
+    ) -> None:
         """Interleaved rounds, there and back by turns: neighbours in `peers` are measured next to one another, so that
-        a drift of the machine cancels. `times` as many rounds; llama_cpp.server takes part in the first few."""
+        a drift of the machine cancels.
+
+        `times` as many rounds; llama_cpp.server and the `unclaimed`, about which nothing is promised, take part in
+        the first few.
+        """
         self.commands[scenario] = {peer.name: peer.describe() for peer in peers}
         notes = self.samples.setdefault(scenario, {})
         rounds = self.rounds * times
         for number in range(rounds):
             for peer in peers if number % 2 == 0 else reversed(peers):
-                if isinstance(peer, LlamaCppPython) and number >= self.slow_rounds:
+                few = isinstance(peer, LlamaCppPython) or (unclaimed and isinstance(peer, unclaimed))
+                if number >= (self.slow_rounds if few else rounds):
                     continue
                 figures = await self._calmly(scenario, peer, measure, number)
                 notes.setdefault(peer.name, []).append(figures)
@@ -101,7 +114,7 @@ async def fresh(bench: Bench, streams: int) -> None:
 
     kinds = (RawLoop, Xin, LlamaServer, LlamaCppPython)
     async with _up(bench.make(*kinds), bench.shape(streams, 1024)) as peers:
-        await bench.run(f"fresh {streams}", peers, measure, times=SHORT_TIMES if streams == 1 else 1)
+        await bench.run(f"fresh {streams}", peers, measure, times=TIMES.get(streams, 1))
 
 
 async def shared(bench: Bench) -> None:
@@ -164,7 +177,7 @@ async def long_prompt(bench: Bench) -> None:
         }
 
     async with _up(bench.make(LlamaServer, Xin), bench.shape(4, 1536)) as peers:
-        await bench.run("long prompt", peers, measure)
+        await bench.run("long prompt", peers, measure, unclaimed=LlamaServer)
 
 
 async def two_models(bench: Bench) -> None:

@@ -116,7 +116,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="NAMES", help="scenarios and peers, with commas")
     parser.add_argument(
-        "--rounds", type=int, help=f"default 10; llama_cpp.server takes part in the first {SLOW_ROUNDS}"
+        "--rounds", type=int, help=f"default 10; peers without a claim take part in the first {SLOW_ROUNDS}"
     )
     parser.add_argument("--tokens", type=int, help="tokens of each stream, default 64")
     parser.add_argument("--threads", type=int, default=2)

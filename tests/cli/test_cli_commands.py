@@ -176,6 +176,14 @@ def test_the_shell_completes_uids(node: NodeProcess) -> None:
     assert done.stdout.split() == ["mine"]
 
 
+def test_the_shell_completes_the_catalogue(node: NodeProcess) -> None:
+    completing = {"_XIN_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    done = node.xin(COMP_WORDS="xin pull qwen", **completing)
+    assert {"qwen-chat", "qwen2.5"} <= set(done.stdout.split())
+    away = node.xin(COMP_WORDS="xin launch smoll", XIN_ENDPOINT="http://127.0.0.1:9", **completing)
+    assert "smollm2" in away.stdout.split()
+
+
 def test_launch_by_path(node: NodeProcess, smollm2: Path, tmp_path: Path) -> None:
     (tmp_path / smollm2.name).symlink_to(smollm2)
     command = [*XIN, "launch", smollm2.name, "--json"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_home import point_to, until
 from hub_server import HubServer
 from live_node import LiveNode
 
@@ -25,12 +26,49 @@ def hub(smollm2: Path) -> Iterator[HubServer]:
 
 @pytest.fixture
 def node(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveNode]:
-    for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    point_to(hub, tmp_path, monkeypatch)
     with LiveNode(tmp_path / "node") as node:
         yield node
+
+
+def test_a_repository_whose_name_does_not_tell_is_launched(node: LiveNode, hub: HubServer):
+    hub.repos["org/plain"] = {"README.md": b"x", **hub.repos["org/small-GGUF"]}
+    with Client(node.url) as client:
+        assert {row.model_format for row in client.plan("org/plain").rows} == {"gguf"}
+        uid = node.launch("org/plain")
+        [instance] = client.instances()
+        assert (instance.model_format, instance.quantization, instance.state) == ("gguf", "Q4_1", "ready")
+        assert node.launch("org/plain") == uid  # found on the disk by now, and the same
+        [launch] = [job for job in client.jobs() if job.kind == "launch"]
+    assert [(stage.name, stage.state) for stage in launch.stages] == [
+        (name, "done") for name in ("resolve", "download", "load", "warm up", "ready")
+    ]
+
+
+def test_a_launch_goes_on_with_its_download_after_a_kill(node: LiveNode, hub: HubServer):
+    hub.bytes_per_second = 40_000_000
+    with Client(node.url) as client:
+        client.start_job("launch", model_name=NAME, model_uid="one")
+        until(client, downloading(client).id, lambda job: job.progress > 0.4)
+        node.process.kill()
+        node.process.wait()
+    hub.bytes_per_second = 0
+    with LiveNode(node.home) as again, Client(again.url) as client:
+        deadline = time.monotonic() + 60
+        while client.instances()[0].state != "ready":
+            assert time.monotonic() < deadline, client.instances()
+            time.sleep(0.05)
+    first, second = hub.ranges("small.Q4_1.gguf")
+    assert first == "" and second.startswith("bytes=")
+
+
+def downloading(client: Client) -> Job:
+    """The first download, once there is one."""
+    deadline = time.monotonic() + 30
+    while not (found := downloads(client)):
+        assert time.monotonic() < deadline
+        time.sleep(0.03)
+    return found[0]
 
 
 def downloads(client: Client) -> list[Job]:

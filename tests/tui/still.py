@@ -8,7 +8,16 @@ from typing import Any
 
 from made_up_fleet import GIB, NOW, fill
 
-from xin.protocol.node import LocalModel, LogLine, OptionSpec, Plan, PlanCell, PlanRow
+from xin.protocol.node import (
+    CatalogueEntry,
+    CatalogueModel,
+    LocalModel,
+    LogLine,
+    OptionSpec,
+    Plan,
+    PlanCell,
+    PlanRow,
+)
 from xin.sessions.records import MessageRecord, PaneRecord, SessionRecord
 from xin.sessions.store import SessionStore
 from xin.tui import app as workbench_app
@@ -55,7 +64,13 @@ class StillClient:
             local("smollm2", "Q4_1", 0.09, 0.135),
         ]
 
-    async def plan(self, model_name: str, options: dict[str, Any] | None = None) -> Plan:
+    async def catalogue(self) -> list[CatalogueModel]:
+        return [
+            family("gemma-3", "Google's small models with eyes.", ["chat", "vision"], 4, 12, 27),
+            family("mistral-nemo", "Mistral and NVIDIA.", ["chat"], 12.2),
+        ]
+
+    async def plan(self, model_name: str, options: dict[str, Any] | None = None, **fields: Any) -> Plan:
         return Plan(model_name=model_name, rows=[self._row("Q8_0", 8.7), self._row("Q4_K_M", 5.0)])
 
     def _row(self, quantization: str, gigabytes: float) -> PlanRow:
@@ -102,6 +117,16 @@ def local(name: str, quantization: str, gigabytes: float, billions: float) -> Lo
         source="file",
         weights=[f"/models/{name}.gguf"],
     )
+
+
+def family(name: str, description: str, abilities: list[str], *billions: float) -> CatalogueModel:
+    entries = [
+        CatalogueEntry(
+            model_format="gguf", model_engine="llama.cpp", model_size_in_billions=size, quantizations=["Q4_K_M", "Q8_0"]
+        )
+        for size in billions
+    ]
+    return CatalogueModel(model_name=name, description=description, model_ability=abilities, entries=entries)
 
 
 def cell(node: str, device: str, free_gib: float, need: int) -> PlanCell:

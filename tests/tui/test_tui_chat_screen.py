@@ -185,7 +185,7 @@ async def test_answers_and_questions_branch(node: LiveNode):
         await until(lambda: len(screen.talks[0].conversation) == 5)
         await idle(chat)
         await until(lambda: "‹ 2/2 ›" in shown(app))
-        await pilot.press("alt+b")
+        await pilot.press("alt+v")
         await until(lambda: "‹ 1/2 ›" in shown(app))
         await pilot.press("alt+up", "alt+up", "alt+up", "alt+up", "e")
         assert screen.prompt.text == "first" and app.focused is screen.prompt

@@ -11,7 +11,7 @@ from waiting import came as until
 from waiting import screen
 
 from xin.client import Client
-from xin.protocol.node import Job, LocalModel, Plan, PlanCell, PlanRow
+from xin.protocol.node import CatalogueEntry, CatalogueModel, Job, LocalModel, Plan, PlanCell, PlanRow
 from xin.tui.dialogs.launch import LaunchDialog
 from xin.tui.launch_choice import contexts, merge, recommended, request_for
 from xin.tui.launch_models import groups, search
@@ -221,6 +221,53 @@ def test_models_are_grouped_and_recent_ones_come_first():
     assert len(found[0].here) == 2 and found[0].age == 0 and found[1].age is None
     assert found[2].nodes == ["a", "b"]
     assert [group.title for group in search(found, "smol q8")] == ["smollm2"] and not search(found, "nix")
+
+
+def entry(size: float, *quantizations: str) -> CatalogueEntry:
+    return CatalogueEntry(
+        model_format="gguf", model_engine="llama.cpp", model_size_in_billions=size, quantizations=list(quantizations)
+    )
+
+
+def test_the_catalogue_stands_behind_what_is_here_a_line_for_each_size():
+    here = model("smollm2", "Q4_1", "bundled")
+    here.model_size_in_billions = 0.135
+    smol = CatalogueModel(
+        model_name="smollm2",
+        model_ability=["chat"],
+        entries=[entry(1.7, "Q8_0"), entry(0.135, "Q4_1", "Q8_0"), entry(1.7, "Q4_K_M")],
+    )
+    apple = CatalogueModel(model_name="apple", model_ability=["vision"], model_lang=["eo"], entries=[entry(7, "Q8_0")])
+    found_there = CatalogueModel(model_name="lonely", origin="found", entries=[entry(1, "F16")])
+    listed = groups({"a": [here]}, {"a": [apple, smol, found_there], "b": [smol]}, [])
+    assert [(one.title, one.billions, bool(one.here)) for one in listed] == [
+        ("smollm2", "135M", True),
+        ("apple", "7B", False),
+        ("smollm2", "1.7B", False),
+    ]
+    assert listed[2].quantizations == ["Q8_0", "Q4_K_M"] and listed[2].nodes == ["a", "b"]
+    assert listed[0].name == "smollm2" and len({one.key for one in listed}) == 3
+    assert [one.title for one in search(listed, "vision")] == ["apple"] == [one.title for one in search(listed, "EO")]
+    assert [one.billions for one in search(listed, "smol 1.7b")] == ["1.7B"]
+
+
+def test_what_must_be_fetched_is_taken_in_the_usual_quantization():
+    rows = [row(name, size, cell("cpu", "fits")) for name, size in (("Q8_0", 8), ("Q4_K_M", 4), ("Q2_K", 2))]
+    for one in rows:
+        one.downloaded = False
+    grid = merge({"a": Plan(model_name="m", rows=rows)})
+    assert grid.rows[recommended(grid)[0]].quantization == "Q4_K_M"
+    rows[2].downloaded = True
+    assert grid.rows[recommended(grid)[0]].quantization == "Q2_K"
+
+
+def test_a_cell_that_fits_in_part_takes_as_many_layers_as_fit():
+    one = row("Q8_0", 8, cell("cuda:0", "partial"), cell("cpu", "fits"))
+    one.layers, one.cells[0].n_gpu_layers = 33, 20
+    grid = merge({"a": Plan(model_name="m", rows=[one])})
+    assert request_for(grid, 0, 0, {}, "", takes_layers=True).options == {"n_gpu_layers": 20}
+    assert request_for(grid, 0, 0, {"n_gpu_layers": 5}, "", takes_layers=True).options == {"n_gpu_layers": 5}
+    assert request_for(grid, 0, 0, {}, "", takes_layers=False).options == {}
 
 
 def test_plans_of_several_nodes_are_one_grid_and_the_best_cell_is_chosen():

@@ -415,7 +415,7 @@ async def test_a_session_is_branched_and_opened(sessions: SessionStore) -> None:
     *_, third = talks(sessions)
     async with opened(SessionPicker(), sessions) as on:
         await until(lambda: len(on.lines) == 3)
-        await on.press("alt+b")
+        await on.press("alt+v")
         copy = await on.result()
         assert copy != third
         assert sessions.load(copy).title == "中文 (branch)"
@@ -424,7 +424,7 @@ async def test_a_session_is_branched_and_opened(sessions: SessionStore) -> None:
 async def test_there_are_no_sessions_yet(sessions: SessionStore) -> None:
     async with opened(SessionPicker(), sessions) as on:
         await until(lambda: on.lines == ["no sessions yet: what you ask is kept here"])
-        await on.press("enter", "alt+r", "alt+b", "alt+x", "f8", "down", "pageup", "escape")
+        await on.press("enter", "alt+r", "alt+v", "alt+x", "f8", "down", "pageup", "escape")
         assert await on.result() is None
 
 

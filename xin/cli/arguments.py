@@ -103,7 +103,7 @@ def complete_uid(incomplete: str) -> list[str]:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Shell completion: names of models that can be launched."""
+    """Shell completion: names of models that are here."""
     from xin.cli.connection import connect
 
     try:
@@ -111,6 +111,14 @@ def complete_model(incomplete: str) -> list[str]:
             return [model.model_name for model in client.local_models() if model.model_name.startswith(incomplete)]
     except XinError:
         return []
+
+
+def complete_any_model(incomplete: str) -> list[str]:
+    """Shell completion: what is here, then the catalogue, for which no node need run."""
+    from xin.catalog.spec import families
+
+    catalogued = sorted(name for name in families() if name.startswith(incomplete))
+    return [*dict.fromkeys([*complete_model(incomplete), *catalogued])]
 
 
 def _is_number(text: str) -> bool:
@@ -147,5 +155,5 @@ Seed = Annotated[int | None, typer.Option("--seed", help="For repeatable answers
 
 ModelAndOptions = Annotated[
     list[str] | None,
-    typer.Argument(metavar="MODEL [--KEY VALUE]...", show_default=False, autocompletion=complete_model),
+    typer.Argument(metavar="MODEL [--KEY VALUE]...", show_default=False, autocompletion=complete_any_model),
 ]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from xin.cli import arguments, output
+from xin.cli.bar import bar
 from xin.cli.connection import connect
 from xin.client import Client
 from xin.errors import LaunchCancelled, LoadFailed, Unreachable, UsageError
@@ -140,13 +138,13 @@ def _list(endpoint: str | None, json: bool) -> None:
 
 def follow(client: Client, job: Job) -> Job:
     """The job as it ends."""
-    with _bar(job) as show_progress:
+    with bar(job.title, left=True) as show:
         if job.ended_at is not None:
             return job
         for event in client.events():
             for other in [*(event.jobs or []), *([event.job] if event.job else [])]:
                 if other.id == job.id:
-                    show_progress(other)
+                    show(other.progress, _what(other))
                     if other.ended_at is not None:
                         return other
             if event.type == "job_removed" and event.job_id == job.id:
@@ -164,19 +162,6 @@ def tell(job: Job, json: bool) -> None:
         print(f"{job.id} {job.state}: {_line(job.detail or job.title)}")
 
 
-@contextmanager
-def _bar(job: Job) -> Iterator[Any]:
-    if not sys.stderr.isatty():
-        yield lambda job: None
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.console(stderr=True), transient=True) as bar:
-        task = bar.add_task(_line(job.title), total=1.0)
-        yield lambda job: bar.update(task, completed=job.progress, description=f"{_line(job.title)}: {_what(job)}")
-
-
 def _what(job: Job) -> str:
     """What there is to know of it in one line."""
     if job.cause:
@@ -184,6 +169,8 @@ def _what(job: Job) -> str:
     running = next((stage for stage in job.stages if stage.state == "running"), None)
     if running is None:
         return job.detail
+    if job.kind == "download" and job.bytes_total:
+        return f"{job.bytes_done / 1e6:.0f} of {job.bytes_total / 1e6:.0f} MB of {running.detail}"
     return f"{running.name} {running.detail if running.detail != running.name else ''}".strip()
 
 

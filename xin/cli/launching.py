@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 
-from xin.cli.output import console, say, seconds
+from xin.cli.bar import Show, bar
+from xin.cli.output import say, seconds
 from xin.client import Client
 from xin.errors import Conflict, LaunchCancelled, LoadFailed, ModelNotFound, Unreachable
 from xin.protocol.node import Instance
-
-Show = Callable[[Instance], None]
 
 
 def wait_until_ready(client: Client, uid: str) -> Instance:
     """The instance once it is ready. Raises LoadFailed with the cause; Ctrl-C cancels the launch."""
     begun = time.time()
     try:
-        with _bar(uid) as show:
+        with bar(uid) as show:
             instance = _follow(client, uid, show)
     except KeyboardInterrupt:
         with suppress(Conflict, ModelNotFound):  # it has become ready, or is gone
@@ -33,7 +31,7 @@ def wait_until_ready(client: Client, uid: str) -> Instance:
 
 def _follow(client: Client, uid: str, show: Show) -> Instance:
     for instance in _changes(client, uid):
-        show(instance)
+        show(instance.progress, instance.stage or instance.state)
         if instance.state == "ready":
             return instance
         if instance.state == "failed":
@@ -55,19 +53,3 @@ def _changes(client: Client, uid: str) -> Iterator[Instance]:
         elif event.type == "instance_removed" and event.model_uid == uid:
             return
     raise Unreachable("the node stopped while the model was loading", "see its log")
-
-
-@contextmanager
-def _bar(uid: str) -> Iterator[Show]:
-    """What to call with the instance at each change."""
-    if not sys.stderr.isatty():
-        yield lambda instance: None
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(uid, total=1.0)
-        yield lambda instance: bar.update(
-            task, completed=instance.progress, description=f"{uid}: {instance.stage or instance.state}"
-        )

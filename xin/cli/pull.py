@@ -16,7 +16,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def pull(
-    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=arguments.complete_model)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=arguments.complete_any_model)],
     quantization: arguments.Quantization = None,
     endpoint: arguments.Endpoint = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,

@@ -26,7 +26,7 @@ def run(
     tokens: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL [PROMPT] [--KEY VALUE]...", show_default=False, autocompletion=arguments.complete_model
+            metavar="MODEL [PROMPT] [--KEY VALUE]...", show_default=False, autocompletion=arguments.complete_any_model
         ),
     ] = None,
     model_name: arguments.ModelName = None,

@@ -19,7 +19,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=arguments.complete_model)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=arguments.complete_any_model)],
     endpoint: arguments.Endpoint = None,
     json: arguments.Json = False,
 ) -> None:

@@ -366,7 +366,7 @@ class Manager:
 def _downloaded(job: Job) -> str:
     speed = f", {job.bytes_per_second / 1e6:.1f} MB/s" if job.bytes_per_second else ""
     how = {"paused": "paused at", "waiting": "waits for other downloads at"}.get(job.state, "downloading")
-    return f"{how} {job.bytes_done / 1e6:.0f} of {job.bytes_total / 1e6:.0f} MB{speed} (job {job.id})"
+    return f"{how} {job.bytes_done / 1e6:.0f} of {job.bytes_total / 1e6:.0f} MB{speed}"
 
 
 def _tell_error(task: asyncio.Task[None]) -> None:

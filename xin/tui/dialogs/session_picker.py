@@ -43,7 +43,7 @@ class SessionPicker(TypingDialog[int]):
             tooltip="A page down",
         ),
         Binding("alt+r", "rename", "rename", id="sessions.rename", priority=True, tooltip="Give it another title"),
-        Binding("alt+b", "branch", "branch", id="sessions.branch", priority=True, tooltip="Open a copy of it"),
+        Binding("alt+v", "branch", "branch", id="sessions.branch", priority=True, tooltip="Open a copy of it"),
         Binding("alt+x", "delete", "delete", id="sessions.delete", priority=True, tooltip="Delete it for good"),
         Binding("f8", "export", "export", id="sessions.export", priority=True, tooltip="Write it to a file"),
     ]
@@ -55,7 +55,7 @@ class SessionPicker(TypingDialog[int]):
     """
 
     def __init__(self, current: int | None = None, query: str = "") -> None:
-        keys = f"{G.enter} open   alt+r rename   alt+b branch   alt+x delete   F8 export   esc"
+        keys = f"{G.enter} open   alt+r rename   alt+v branch   alt+x delete   F8 export   esc"
         super().__init__("Sessions", command="xin sessions list", keys=keys)
         self._current = current
         self._query = query

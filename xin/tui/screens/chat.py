@@ -55,7 +55,7 @@ class ChatScreen(ChatCompare):
         _key("alt+right", "pane(1)", "pane right", "The pane to the right", "pane.right"),
         _key("alt+up", "block(-1)", "block up", "The block above", "block.up"),
         _key("alt+down", "block(1)", "block down", "The block below; after the last the prompt", "block.down"),
-        _key("alt+b", "branch(1)", "branch", "The next branch of the answer", "branch.next"),
+        _key("alt+v", "branch(1)", "branch", "The next branch of the answer", "branch.next"),
         _key("alt+w", "close", "close pane", "Close this pane; its talk stays in the session"),
         _key("alt+z", "zoom", "zoom", "This pane alone; again or esc for all", "zoom"),
         _key("alt+r", "fold", "thoughts", "Open or fold the model's reasoning"),
