@@ -18,7 +18,7 @@ demo: $(STAMPS)/base $(STAMPS)/demo-model ## the workbench with two models side 
 	@if ! [ -t 0 -a -t 1 ]; then $(MAKE) --no-print-directory $(STAMPS)/llama.cpp; fi
 	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/python scripts/demo.py
 
-test: check $(STAMPS)/llama.cpp $(STAMPS)/demo-model ## check, then all tests but the slow ones
+test: check $(STAMPS)/llama.cpp $(STAMPS)/transformers $(STAMPS)/demo-model ## check, then all tests but the slow ones
 	@$(BIN)/python -m pytest -q -m "not slow"
 
 test-all: check setup ## every test; one that cannot run here is named and fails the target
@@ -39,7 +39,7 @@ bench: $(STAMPS)/bench $(STAMPS)/demo-model ## the figures of the README
 	@$(BIN)/python benchmarks/serving.py
 	@$(BIN)/python benchmarks/tui.py
 
-lock: $(STAMPS)/llama.cpp ## write constraints.txt: what is installed, and what else the groups need
+lock: $(STAMPS)/llama.cpp $(STAMPS)/transformers ## write constraints.txt: what is installed, and what else the groups need
 	@$(PIP) install -e . --group dev --group bench
 	@$(BIN)/python -m pip freeze --exclude-editable \
 	  | grep -vE '^#| @ |^(torch|triton|nvidia-.*-cu|nvidia-c)' > constraints.txt
