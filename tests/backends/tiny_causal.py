@@ -82,9 +82,8 @@ def write_chain(folder: Path) -> Path:
     made = byte_tokenizer()
     ids = made.encode(CHAIN).ids
     head = np.zeros_like(embedding)
-    for token in range(VOCABULARY):
-        head[ids[0]] += embedding[token] * 0.5
-    for token, successor in zip(ids, [*ids[1:], ids[0]], strict=True):
+    newline = made.encode("\n").ids  # the last token of every chat prompt
+    for token, successor in zip([*newline, *ids], [ids[0], *ids[1:], ids[0]], strict=True):
         head[successor] += embedding[token] * 8
     tensors = {"model.embed_tokens.weight": embedding, "lm_head.weight": head, "model.norm.weight": _ones(64)}
     for layer in range(2):
