@@ -62,6 +62,23 @@ def test_a_launch_goes_on_with_its_download_after_a_kill(node: LiveNode, hub: Hu
     assert first == "" and second.startswith("bytes=")
 
 
+def test_a_download_that_was_paused_rests_though_its_launch_comes_back(node: LiveNode, hub: HubServer):
+    hub.bytes_per_second = 40_000_000
+    with Client(node.url) as client:
+        client.start_job("launch", model_name=NAME, model_uid="one")
+        job_id = downloading(client).id
+        until(client, job_id, lambda job: job.bytes_done)
+        client.job_action(job_id, "pause")
+        node.process.terminate()
+        node.process.wait(20)
+    with LiveNode(node.home) as again, Client(again.url) as client:
+        until(client, job_id, lambda job: client.instances()[0].stage.startswith("paused at"))
+        assert client.job(job_id).state == "paused" and len(hub.log) == 1
+        hub.bytes_per_second = 0
+        client.job_action(job_id, "resume")
+        until(client, job_id, lambda job: client.instances()[0].state == "ready")
+
+
 def downloading(client: Client) -> Job:
     """The first download, once there is one."""
     deadline = time.monotonic() + 30
