@@ -13,7 +13,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-CHAIN = " abcdefghijé世klmnopqrstuvw."  # no byte twice
+CHAIN = "abcdefghijé世 klmnopqrstuvw."  # no byte twice
 VOCABULARY = 256 + len(SPECIAL)
 _SHARED = {"vocab_size": VOCABULARY, "bos_token_id": 256, "eos_token_id": 258, "pad_token_id": 256}
 _LLAMA = {
