@@ -111,5 +111,5 @@ def test_a_node_launches_a_folder_and_quantizes_it(tmp_path: Path) -> None:
                 "temperature": 0,
             }
             answer = node.http.post("/v1/chat/completions", json=question).json()
-            assert answer["choices"][0]["message"]["content"] == CHAIN[:12]  # é is two tokens, 世 three
-            assert answer["usage"]["completion_tokens"] == 15
+            assert answer["choices"][0]["message"]["content"] == CHAIN[:13]  # é is two tokens, 世 three
+            assert answer["usage"]["completion_tokens"] == 16
