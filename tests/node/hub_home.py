@@ -27,6 +27,12 @@ def point_to(hub: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return home / "hf" / "hub"
 
 
+def go_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that ask the hub in their own process: huggingface_hub reads the variable when it is imported."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 def until(client: Client, job_id: str, true: Callable[[Job], Any]) -> Job:
     deadline = time.monotonic() + 30
     while not true(job := client.job(job_id)):

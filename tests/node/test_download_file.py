@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_home import go_online, point_to
 from hub_server import HubServer, git_hash, sha256
 from managing import until
 
@@ -24,13 +25,12 @@ SECRET = "hf_secret"
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    for name in ("HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("NETRC", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(download, "FIRST_WAIT_SECONDS", 0.01)
     with HubServer({"org/m": FILES}) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        point_to(hub, tmp_path, monkeypatch)
+        go_online(monkeypatch)
         yield hub
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_home import point_to
+from hub_home import go_online, point_to
 from hub_server import HubServer
 
 from xin.errors import ModelNotFound, Unreachable
@@ -22,6 +22,7 @@ GGUF, TENSORS = {"m.Q4_K_M.gguf": b"x"}, {"model.safetensors": b"y", "config.jso
 def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with HubServer({"org/g": GGUF, "org/both": GGUF | TENSORS, "org/t": TENSORS, "org/o": {"m.onnx": b"z"}}) as hub:
         point_to(hub, home, monkeypatch)
+        go_online(monkeypatch)
         yield hub
 
 
