@@ -138,14 +138,16 @@ def write(folder: Path, family: str, **config: Any) -> Tensors:
     """A repository as its makers publish it; its own code would fail the test if it ran."""
     torch.manual_seed(3)
     prefix, shapes = SHAPES[family]
-    tensors = {f"{prefix}.{i}.{name}": torch.randn(shape) * 0.4 for i in range(LAYERS) for name, shape in shapes.items()}
+    named = [(f"{prefix}.{i}.{name}", shape) for i in range(LAYERS) for name, shape in shapes.items()]
+    tensors = {name: torch.randn(shape) * 0.4 for name, shape in named}
     tensors[f"{prefix}.0.rotary_emb.inv_freq"] = torch.ones(4)
     top, last = ("transformer.wte", "transformer.ln_f") if family == "qwen" else ("model.embed_tokens", "model.norm")
     tensors |= {f"{name}.weight": torch.randn(VOCABULARY, SIZE) for name in (top, "lm_head")}
     tensors[f"{last}.weight"] = torch.randn(SIZE)
     folder.mkdir(parents=True)
     save_file(tensors, folder / "model.safetensors")
-    code = {"auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own", "AutoTokenizer": ["own.Own", None]}}
+    own = dict.fromkeys(("AutoConfig", "AutoModelForCausalLM"), "own.Own")
+    code = {"auto_map": {**own, "AutoTokenizer": ["own.Own", None]}}
     told = {"model_type": family, "architectures": ["OwnForCausalLM"], **CONFIG, **CONFIGS[family], **code, **config}
     (folder / "config.json").write_text(json.dumps(told))
     (folder / "tokenizer_config.json").write_text(json.dumps({**code, "tokenizer_class": "Own"}))

@@ -1,4 +1,4 @@
-"""Embedding models and cross-encoders in the transformers engine, against passes of one text by the published formulas."""
+"""Embedding models and cross-encoders of the transformers engine against the formulas for each text alone."""
 
 from __future__ import annotations
 
@@ -168,8 +168,9 @@ def test_folders_that_cannot_be_right_are_refused(tmp_path: Path) -> None:
     tiny_encoder.write(tmp_path / "odd")
     tiny_encoder.write_layout(tmp_path / "odd", {"pooling_mode": "mean"}, "WeightedLayerPooling")
     tiny_encoder.write(tmp_path / "sorts", labels=3)
+    tiny_encoder.write(tmp_path / "plain")
     for name, words in (("odd", "WeightedLayerPooling"), ("sorts", "3 classes")):
         with pytest.raises(LoadFailed, match=words):
             load(tmp_path / name)
     with pytest.raises(XinError, match="64 positions"):
-        load(tmp_path / "odd", context_length=100)
+        load(tmp_path / "plain", context_length=100)

@@ -210,6 +210,8 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
             return
         if columns > have_columns:
             columns += max(SPARE_COLUMNS, columns // 4)
+        if rows > have_rows:
+            rows = max(rows, 2 * have_rows)
         shape = max(rows, have_rows), max(columns, have_columns)
         self.keys, self.values = (self._grown(t, *shape) for t in (self.keys, self.values))
 
