@@ -206,6 +206,8 @@ class InstanceRunner:
     async def _load(self) -> WorkerHandle:
         if self.plan.spec.fetch is not None and self.prepare is not None:
             self._change(state="downloading", stage="downloading", progress=0.0)
+            if self.check is not None:
+                await self.check(self.plan)  # by the file's header alone: nothing is fetched that will not fit
             self.plan = await self.prepare(self.plan, self.worker_progress)
         spec = self.plan.spec
         self._change(state="loading", stage="starting", progress=0.0, **_told(spec))

@@ -5,6 +5,7 @@ not fit are refused. Files that are here are counted by llama.cpp itself, the ot
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,8 +21,10 @@ from xin.node.dry_run_book import DryRunBook
 from xin.node.dry_runs import TIMED_OUT, DryRuns
 from xin.node.launch_plan import LaunchPlan
 from xin.node.local_models import GGUF_ENGINE
-from xin.node.plan_candidates import GGUF, Candidate, candidates
+from xin.node.plan_candidates import GGUF, PYTORCH, Candidate, candidates, of_listed
+from xin.node.plan_checkpoint import Checkpoint
 from xin.node.plan_need import PROCESS_BYTES, Need, counted, estimated
+from xin.node.plan_pytorch import item_bytes, no_quantizer
 from xin.node.plan_verdict import Judgement, free_bytes, gib, judge
 from xin.protocol.node import Device, Plan, PlanCell, PlanRequest, PlanRow
 from xin.worker.options import convert_options
@@ -31,9 +34,13 @@ _GGML = {"cuda": "cuda", "rocm": "hip", "metal": "metal"}
 
 
 class Headers(Protocol):
-    """Where headers of files that are not here come from: `path` of a file that begins as the wanted one does."""
+    """Where headers of files that are not here come from; see RemoteHeaders."""
 
     async def sparse(self, fetch: Fetch) -> str | None: ...
+
+    async def checkpoint(self, fetch: Fetch) -> Checkpoint | None: ...
+
+    async def ggufs(self, fetch: Fetch) -> list[tuple[str, int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +54,23 @@ class Place:
 class Planner:
     """`place()` is the node as it is now. `headers`: None = what is not here is estimated."""
 
-    def __init__(self, model_dirs: Sequence[str], place: Callable[[], Awaitable[Place]]) -> None:
+    def __init__(
+        self, model_dirs: Sequence[str], place: Callable[[], Awaitable[Place]], platform: str = sys.platform
+    ) -> None:
         self.runs = DryRuns(DryRunBook(paths.cache_dir() / "dry-runs.json"))
         self.headers: Headers | None = None
         self._model_dirs = model_dirs
         self._place = place
+        self._platform = platform
 
     async def close(self) -> None:
         await self.runs.close()
 
     async def plan(self, order: PlanRequest) -> Plan:
         """Raises ModelNotFound, BadRequest naming the field."""
-        options = await asyncio.to_thread(checked_options, order.options)
-        listed = await asyncio.to_thread(candidates, order, self._model_dirs)
+        listed = await asyncio.to_thread(candidates, order, self._model_dirs, self._platform)
+        listed = await self._listed_by_hub(listed)
+        options = await asyncio.to_thread(checked_options, order.options, _engine_of(listed))
         place = await self._place()
         lacking = await asyncio.to_thread(lambda: {one.engine: _lacking(one.engine) for one in listed})
         paths = await self._paths(listed)
@@ -68,20 +79,23 @@ class Planner:
         )
         pairs = sorted(zip(listed, needs, strict=True), key=lambda pair: -pair[1].weights)
         rows = await asyncio.to_thread(
-            lambda: [_row(one, need, place, lacking[one.engine]) for one, need in pairs]  # it looks at builds
+            lambda: [_row(one, need, place, lacking[one.engine], options) for one, need in pairs]  # it looks at builds
         )
         return Plan(model_name=order.model_name, estimate=any(row.estimate for row in rows), rows=rows)
 
     async def check_launch(self, launch: LaunchPlan) -> None:
         """Raises LoadFailed or the like for a file that llama.cpp does not take, OutOfMemory for one that does not fit.
 
-        What cannot be counted passes: the worker will tell.
+        Of a file that is not here its header is fetched. What cannot be counted passes: the worker will tell.
         """
         spec, options = launch.spec, launch.options
-        if spec.engine != GGUF_ENGINE or spec.format != GGUF or not spec.weights:
+        if spec.engine != GGUF_ENGINE or spec.format != GGUF:
+            return
+        path = spec.weights[0] if spec.weights else await self._header(spec.fetch)
+        if not path:
             return
         try:
-            size = await self.runs.sizes(spec.weights[0], [options])
+            size = await self.runs.sizes(path, [options])
         except OSError:
             return
         if size.error:
@@ -119,11 +133,30 @@ class Planner:
         hint = "; ".join([*offers[:2], "--force launches it all the same"])
         return OutOfMemory(message, hint, param="context_length" if offers else None)
 
+    async def _header(self, fetch: Fetch | None) -> str | None:
+        return await self.headers.sparse(fetch) if fetch is not None and self.headers is not None else None
+
     async def _plan_or_none(self, order: PlanRequest) -> Plan | None:
         try:
             return await self.plan(order)
         except XinError:
             return None
+
+    async def _listed_by_hub(self, listed: Sequence[Candidate]) -> list[Candidate]:
+        """A repository of GGUFs that names no file is a candidate for each; one of safetensors has its headers read."""
+        if self.headers is None:
+            return [*listed]
+        found: list[Candidate] = []
+        for one in listed:
+            if one.fetch is not None and one.format == GGUF and not one.fetch.files:
+                found += of_listed(one, await self.headers.ggufs(one.fetch)) or [one]
+                continue
+            if one.fetch is not None and one.format == PYTORCH and one.shape is None:
+                checkpoint = await self.headers.checkpoint(one.fetch)
+                if checkpoint is not None:
+                    one.learn(checkpoint)
+            found.append(one)
+        return found
 
     async def _paths(self, listed: Sequence[Candidate]) -> list[str]:
         """Of files to count; headers of others are fetched when few rows need one."""
@@ -147,9 +180,9 @@ class Planner:
         return need
 
 
-def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those given, as llama.cpp's engine takes them. Raises BadRequest naming `options.FIELD`."""
-    engine = engine_class(GGUF_ENGINE)
+def checked_options(options: Mapping[str, Any], engine_name: str = GGUF_ENGINE) -> dict[str, Any]:
+    """Those given, as the engine takes them. Raises BadRequest naming `options.FIELD`."""
+    engine = engine_class(engine_name)
     try:
         all_options = msgspec.to_builtins(convert_options(engine, dict(options)))
     except XinError as exc:
@@ -158,7 +191,17 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: all_options[key] for key, value in options.items() if value is not None}
 
 
-def _row(one: Candidate, need: Need, place: Place, lacking: str) -> PlanRow:
+def _engine_of(listed: Sequence[Candidate]) -> str:
+    """Whose options an order has: llama.cpp's, unless all of it is for another engine that is a part of xin."""
+    engines = {one.engine for one in listed}
+    if len(engines) == 1 and GGUF_ENGINE not in engines:
+        [engine] = engines
+        if not _unknown(engine):
+            return engine
+    return GGUF_ENGINE
+
+
+def _row(one: Candidate, need: Need, place: Place, lacking: str, options: Mapping[str, Any]) -> PlanRow:
     shown = _shown(place.devices)
     row = PlanRow(
         model_name=one.model_name,
@@ -177,19 +220,24 @@ def _row(one: Candidate, need: Need, place: Place, lacking: str) -> PlanRow:
         layers=len(need.layers),
         architecture=need.architecture,
         error=need.error,
+        published=one.published,
     )
-    row.cells = [_cell(one, need, device, shown, lacking, place.name) for device in shown]
+    for device in shown:
+        there = need if one.format != PYTORCH else estimated(one, options, item_bytes(one, device))
+        row.cells.append(_cell(one, there, device, shown, lacking, place.name))
     return row
 
 
 def _cell(one: Candidate, need: Need, device: Device, shown: Sequence[Device], lacking: str, node: str) -> PlanCell:
     found = judge(need, device, shown)
-    if problem := lacking or _no_backend(one, device):
+    if problem := lacking or _no_backend(one, device) or no_quantizer(one, device):
         found.verdict, found.reason = "no_engine", problem
     elif need.error:
         found = Judgement("no", found.need, reason=need.error)
     elif not need.weights and not one.without_weights:
         found.reason = "its weights are not here, so their size is not known"
+    elif one.format == PYTORCH and device.kind == "cpu" and item_bytes(one, device) > item_bytes(one):
+        found.reason = "; ".join(filter(None, (found.reason, "in float32: this CPU has no instructions for bf16")))
     return PlanCell(
         node=node,
         device_id=device.id,
@@ -212,11 +260,17 @@ def _shown(devices: Sequence[Device]) -> list[Device]:
 
 def _lacking(engine: str) -> str:
     """Why no device can run the engine; empty when it is here."""
+    if _unknown(engine):
+        return f"no engine loads this: {engine} is not one of this xin's"
+    return f"{engine} is not installed: xin engines install {engine}" if missing(engine_class(engine)) else ""
+
+
+def _unknown(engine: str) -> bool:
     try:
-        lacking = missing(engine_class(engine))
+        engine_class(engine)
     except (UsageError, EngineMissing):
-        return f"there is no engine {engine}"
-    return f"{engine} is not installed: xin engines install {engine}" if lacking else ""
+        return True
+    return False
 
 
 def _no_backend(one: Candidate, device: Device) -> str:
