@@ -21,7 +21,7 @@ def entry(dtype: str = "F16", shape: tuple[int, ...] = (4, 8), bytes_: int = 64)
 def test_names_types_and_shapes():
     found = tensors(header(__metadata__={"format": "pt"}, weight=entry(), steps=entry("I64", (), 8)))
     assert found == [Tensor("weight", "F16", (4, 8)), Tensor("steps", "I64", ())]
-    assert [(one.count, one.item_bytes, one.is_float) for one in found] == [(32, 2, True), (1, 8, False)]
+    assert [(one.items, one.item_bytes, one.is_float) for one in found] == [(32, 2, True), (1, 8, False)]
 
 
 @pytest.mark.parametrize(

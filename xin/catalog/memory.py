@@ -68,22 +68,22 @@ def checkpoint_bytes(
         if quantized is not None and len(tensor.shape) == 2 and _IN_A_LAYER.search(tensor.name):
             total += quantized(tensor)
         else:
-            total += tensor.count * (item_bytes if tensor.is_float else tensor.item_bytes)
+            total += tensor.items * (item_bytes if tensor.is_float else tensor.item_bytes)
     return total
 
 
 def _int8_bytes(matrix: Tensor) -> int:
-    return matrix.count + _INT8_ROW * matrix.shape[0]
+    return matrix.items + _INT8_ROW * matrix.shape[0]
 
 
 def _nf4_bytes(matrix: Tensor) -> int:
-    return -(-matrix.count // 2) + 4 * -(-matrix.count // _NF4_BLOCK) + _NF4_TABLE
+    return -(-matrix.items // 2) + 4 * -(-matrix.items // _NF4_BLOCK) + _NF4_TABLE
 
 
 def _nf4_nested_bytes(matrix: Tensor) -> int:
-    blocks = -(-matrix.count // _NF4_BLOCK)
+    blocks = -(-matrix.items // _NF4_BLOCK)
     scales = blocks + 4 * -(-blocks // _NF4_NESTED) + _NF4_NESTED_TABLE
-    return -(-matrix.count // 2) + scales + _NF4_TABLE
+    return -(-matrix.items // 2) + scales + _NF4_TABLE
 
 
 def pytorch_bytes_2023(shape: Shape, quantization: str, rotary_positions: int = 0, rotary_item_bytes: int = 2) -> int:

@@ -23,7 +23,7 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def items(self) -> int:
         return math.prod(self.shape)
 
     @property
@@ -44,7 +44,7 @@ class _Entry(msgspec.Struct):
 def header_bytes(head: bytes) -> int:
     """Length of the JSON after the first eight bytes. ValueError for what is no such file."""
     length = int.from_bytes(head[:LENGTH_BYTES], "little")
-    if len(head) <= LENGTH_BYTES or head[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{" or not 2 <= length:
+    if len(head) <= LENGTH_BYTES or head[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{" or not length >= 2:
         raise ValueError("this is not a safetensors file")
     if length > MOST_HEADER_BYTES:
         raise ValueError(f"its header has {length} bytes; {MOST_HEADER_BYTES} are the most")
@@ -70,6 +70,6 @@ def _checked(name: str, entry: _Entry) -> Tensor:
     if entry.dtype not in _ITEM_BYTES:
         raise ValueError(f"{name[:100]} is of the unknown type {entry.dtype[:20]}")
     first, last = entry.data_offsets
-    if any(side < 0 for side in tensor.shape) or first < 0 or last - first != tensor.count * tensor.item_bytes:
+    if any(side < 0 for side in tensor.shape) or first < 0 or last - first != tensor.items * tensor.item_bytes:
         raise ValueError(f"the size of {name[:100]} does not agree with its place in the file")
     return tensor

@@ -23,7 +23,8 @@ from xin.node.launch_plan import LaunchPlan
 from xin.node.local_models import GGUF_ENGINE
 from xin.node.plan_candidates import GGUF, PYTORCH, Candidate, candidates, of_listed
 from xin.node.plan_checkpoint import Checkpoint
-from xin.node.plan_need import PROCESS_BYTES, Need, counted, estimated
+from xin.node.plan_choice import Choice, alternatives, told
+from xin.node.plan_need import PROCESS_BYTES, Need, compute_bytes, counted, estimated
 from xin.node.plan_pytorch import item_bytes, no_quantizer
 from xin.node.plan_verdict import Judgement, free_bytes, gib, judge
 from xin.protocol.node import Device, Plan, PlanCell, PlanRequest, PlanRow
@@ -70,7 +71,7 @@ class Planner:
         """Raises ModelNotFound, BadRequest naming the field."""
         listed = await asyncio.to_thread(candidates, order, self._model_dirs, self._platform)
         listed = await self._listed_by_hub(listed)
-        options = await asyncio.to_thread(checked_options, order.options, _engine_of(listed))
+        options = await asyncio.to_thread(lambda: checked_options(order.options, _engine_of(listed)))
         place = await self._place()
         lacking = await asyncio.to_thread(lambda: {one.engine: _lacking(one.engine) for one in listed})
         paths = await self._paths(listed)
@@ -83,34 +84,54 @@ class Planner:
         )
         return Plan(model_name=order.model_name, estimate=any(row.estimate for row in rows), rows=rows)
 
-    async def check_launch(self, launch: LaunchPlan) -> None:
-        """Raises LoadFailed or the like for a file that llama.cpp does not take, OutOfMemory for one that does not fit.
+    async def check_launch(self, launch: LaunchPlan) -> Choice:
+        """What the launch leaves open and must be otherwise, so that it fits.
 
+        Raises LoadFailed or the like for a file that llama.cpp does not take, OutOfMemory for one that does not fit.
         Of a file that is not here its header is fetched. What cannot be counted passes: the worker will tell.
         """
         spec, options = launch.spec, launch.options
         if spec.engine != GGUF_ENGINE or spec.format != GGUF:
-            return
+            return Choice()
         path = spec.weights[0] if spec.weights else await self._header(spec.fetch)
         if not path:
-            return
+            return Choice()
         try:
             size = await self.runs.sizes(path, [options])
         except OSError:
-            return
+            return Choice()
         if size.error:
             if size.code != TIMED_OUT:
                 raise from_code(size.code, size.error, hint=size.hint, param=size.param)
-            return
+            return Choice()
         need = counted(size)
         if launch.request.force or need.error or size.gpu_layers:
-            return
+            return Choice()
         place = await self._place()
         ram = [device for device in place.devices if device.kind == "cpu"]
         free = sum(map(free_bytes, ram))
         short = need.total + PROCESS_BYTES - free
-        if ram and short > 0:
+        if not ram or short <= 0:
+            return Choice()
+        chosen = await self._fitting(path, options, need.window, free)
+        if chosen is None:
             raise await self._refusal(spec, options, need, ram[0], short)
+        return chosen
+
+    async def _fitting(self, path: str, options: dict[str, Any], window: int, free: int) -> Choice | None:
+        """The smallest change with which it fits."""
+        changes = alternatives(options, window)
+        if not changes:
+            return None
+        try:
+            size = await self.runs.sizes(path, [{**options, **change} for change in changes])
+        except OSError:
+            return None
+        for change, context in zip(changes, size.contexts, strict=False):
+            total = size.weights_bytes + context.kv_bytes + compute_bytes(context)
+            if not context.error and total + PROCESS_BYTES <= free:
+                return Choice(change, told(change, gib(free)))
+        return None
 
     async def _refusal(
         self, spec: ModelSpec, options: dict[str, Any], need: Need, device: Device, short: int
@@ -217,7 +238,7 @@ def _row(one: Candidate, need: Need, place: Place, lacking: str, options: Mappin
         kv_bytes=need.kv,
         compute_bytes=need.compute,
         overhead_bytes=PROCESS_BYTES if need.weights else 0,
-        layers=len(need.layers),
+        layers=len(need.layers) or (one.shape.layers if one.shape else 0),
         architecture=need.architecture,
         error=need.error,
         published=one.published,

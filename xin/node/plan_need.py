@@ -72,11 +72,13 @@ def counted(size: ModelSize) -> Need:
         trained_context=size.trained_context,
         weights=size.weights_bytes,
         kv=asked.kv_bytes,
-        compute=_compute(asked),
+        compute=compute_bytes(asked),
         architecture=size.architecture,
         layers=size.layer_bytes,
         steps=[
-            (step.window, size.weights_bytes + step.kv_bytes + _compute(step)) for step in size.ladder if not step.error
+            (step.window, size.weights_bytes + step.kv_bytes + compute_bytes(step))
+            for step in size.ladder
+            if not step.error
         ],
         exact=size.exact and not size.error and not asked.error,
         error=size.error or asked.error,
@@ -95,7 +97,7 @@ def estimated(one: Candidate, options: Mapping[str, Any], item_bytes: int = 2) -
     need = Need(window=window, trained_context=trained, weights=weights)
     need.kv, need.compute = _formula(one, window, options, item_bytes)
     layers = one.shape.layers if one.shape else 0
-    if one.shape:
+    if one.shape and one.format == GGUF:  # the others go to one device as a whole
         need.layers = [weights * memory.linear_parameters(one.shape) // memory.parameters(one.shape) // layers] * layers
     if one.per_token:
         steps = windows(trained or window, one.per_token, options.get("n_parallel", 16))
@@ -103,7 +105,8 @@ def estimated(one: Candidate, options: Mapping[str, Any], item_bytes: int = 2) -
     return need
 
 
-def _compute(context: ContextSize) -> int:
+def compute_bytes(context: ContextSize) -> int:
+    """Of a context, with its outputs."""
     return context.compute_bytes + context.output_bytes + context.embedder_bytes
 
 

@@ -13,7 +13,6 @@ import psutil
 from xin.node.devices.cgroup import Cgroup
 from xin.protocol.node import Device
 
-
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
