@@ -5,26 +5,37 @@ from __future__ import annotations
 STREAMING_TARGET_S = 0.16  # beside running streams
 ALONE_TARGET_S = 0.3  # when nothing else runs: a cancel or a newcomer waits this long at most
 FEWEST = 16
-USUAL = 64  # a pass of so many costs little more than one of a few: the weights are read once
-LONGEST_STEP_S = 0.4
 _SMOOTHING = 0.3
 
 
 class Pace:
-    """Seconds per prompt token, measured on the steps themselves (exponential mean)."""
+    """A pass takes a time of its own, since all weights are read, and some for each token. Both are measured on the
+    steps themselves (exponential means); a decode shows the first.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._seconds_per_token = 0.004
+        self.pass_seconds = 0.0
+        self._seconds_per_token = 0.002
+
+    def record_decode(self, seconds: float) -> None:
+        if not self.pass_seconds:
+            self.pass_seconds = seconds
+        self.pass_seconds += _SMOOTHING * (seconds - self.pass_seconds)
 
     def record(self, seconds: float, tokens: int) -> None:
         if tokens >= FEWEST:
-            self._seconds_per_token += _SMOOTHING * (seconds / tokens - self._seconds_per_token)
+            of_tokens = max(seconds - self.pass_seconds, seconds / 10) / tokens
+            self._seconds_per_token += _SMOOTHING * (of_tokens - self._seconds_per_token)
 
     def seconds(self, tokens: int) -> float:
-        return self._seconds_per_token * tokens
+        """To read so many, in one pass."""
+        return self.pass_seconds + self._seconds_per_token * tokens
 
     def chunk(self, streaming: bool) -> int:
+        """Where a pass alone takes longer than the target, smaller slices would only mean more of them: then half of a
+        slice's time is for its tokens.
+        """
         target = STREAMING_TARGET_S if streaming else ALONE_TARGET_S
-        fewest = USUAL if self.seconds(USUAL) <= LONGEST_STEP_S else FEWEST
-        return max(1, min(max(fewest, int(target / max(self._seconds_per_token, 1e-7))), self._most))
+        room = max(target - self.pass_seconds, self.pass_seconds)
+        return min(max(FEWEST, int(room / max(self._seconds_per_token, 1e-7))), self._most)

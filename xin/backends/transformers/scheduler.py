@@ -27,7 +27,8 @@ from xin.worker.frames import TokenLogprob
 
 KEEP_AT_LEAST = 16  # tokens that are worth parking, or copying from another row
 TOGETHER_S = 0.1  # requests that arrive within this time are a burst
-GATHER_S = 1.5  # a burst waits for prompts that take no longer
+GATHER_S = 1.5  # a burst waits for prompts that take no longer …
+GATHER_PASSES = 10  # … or no longer than so many decodes
 NOTED_AT_ONCE = 256  # tokens of a pass that gives all of its logits
 
 
@@ -188,7 +189,8 @@ class Scheduler:
             return False
         first = min(choice.request.arrived_at for choice in self._running)
         late = [r for r in self._reading if r.request.arrived_at - first < TOGETHER_S]
-        return 0 < self._pace.seconds(sum(r.pending for r in late)) < GATHER_S
+        longest = max(GATHER_S, GATHER_PASSES * self._pace.pass_seconds)
+        return bool(late) and self._pace.seconds(sum(r.pending for r in late)) < longest
 
     def _best_row(self, tokens: list[int]) -> tuple[int, int]:
         wanted = np.array(tokens, dtype=np.int32)
@@ -205,7 +207,9 @@ class Scheduler:
     def _decode(self) -> list[Output]:
         if room := self._make_room():
             return room
+        started = time.perf_counter()
         logits = self._forward.run(self._batch, [[choice.tokens[-1]] for choice in self._running])
+        self._pace.record_decode(time.perf_counter() - started)
         outputs = [self._advance(*pair) for pair in zip(self._running, logits[:, -1], strict=True)]
         for choice, output in zip(list(self._running), outputs, strict=True):
             if output.finish_reason:
