@@ -15,15 +15,15 @@ def measured(pass_seconds: float, seconds_per_token: float, most: int = 2048) ->
 
 def test_a_slice_and_its_pass_take_the_target() -> None:
     pace = measured(0.06, 0.002)
-    assert pace.chunk(True) in (49, 50) and pace.chunk(False) in (119, 120)
-    assert pace.seconds(pace.chunk(True)) <= STREAMING_TARGET_S < ALONE_TARGET_S
+    assert pace.chunk(STREAMING_TARGET_S) in (49, 50) and pace.chunk(ALONE_TARGET_S) in (119, 120)
+    assert pace.seconds(pace.chunk(STREAMING_TARGET_S)) <= STREAMING_TARGET_S < ALONE_TARGET_S
 
 
 def test_where_a_pass_alone_is_too_long_half_of_the_time_goes_to_tokens() -> None:
     pace = measured(0.5, 0.005)
-    assert pace.chunk(True) in (99, 100) and pace.chunk(True) == pace.chunk(False)
+    assert pace.chunk(STREAMING_TARGET_S) in (99, 100) and pace.chunk(STREAMING_TARGET_S) == pace.chunk(ALONE_TARGET_S)
 
 
 def test_there_is_a_least_and_a_most() -> None:
-    assert measured(0.01, 0.5).chunk(True) == FEWEST
-    assert measured(0.001, 1e-6, most=512).chunk(True) == 512
+    assert measured(0.01, 0.5).chunk(STREAMING_TARGET_S) == FEWEST
+    assert measured(0.001, 1e-6, most=512).chunk(STREAMING_TARGET_S) == 512

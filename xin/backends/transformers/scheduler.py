@@ -17,7 +17,7 @@ from xin.backends.logprob import token_logprob
 from xin.backends.prefix_cache import PrefixCache, common_prefix
 from xin.backends.transformers.forward import Forward
 from xin.backends.transformers.out_of_memory import is_out_of_memory
-from xin.backends.transformers.pace import Pace
+from xin.backends.transformers.pace import ALONE_TARGET_S, BURST_TARGET_S, STREAMING_TARGET_S, Pace
 from xin.backends.transformers.row_cache import RowCache, RowState
 from xin.backends.transformers.sampler import Sampler
 from xin.backends.transformers.sequence import Choice, Reading
@@ -116,7 +116,7 @@ class Scheduler:
             reads = bool(self._reading) and (self._decoded_last or not self._running or gathers)
             self._decoded_last = not reads
             if reads:
-                return self._read(self._pace.chunk(bool(self._running) and not gathers))
+                return self._read(streaming=bool(self._running) and not gathers)
             return self._decode() if self._running else []
         except (RuntimeError, MemoryError) as exc:
             if not is_out_of_memory(exc):
@@ -251,14 +251,15 @@ class Scheduler:
 
     # -- one slice of the prompts
 
-    def _read(self, budget: int) -> list[Output]:
+    def _read(self, streaming: bool) -> list[Output]:
         """The oldest prompt and the one with the shortest rest take turns, so that neither long nor short ones starve.
 
         Prompts that have just come and are of like length are read in one pass.
         """
         self._reads += 1
         chosen = self._reading[0] if self._reads % 2 else min(self._reading, key=lambda r: r.pending)
-        group = self._alike(chosen, budget)
+        budget = self._pace.chunk(STREAMING_TARGET_S if streaming else ALONE_TARGET_S)
+        group = self._alike(chosen, budget if streaming else self._pace.chunk(BURST_TARGET_S))
         started = time.perf_counter()
         if len(group) > 1:
             cache = self._new_cache()
