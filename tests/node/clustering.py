@@ -26,8 +26,10 @@ class Host(LiveNode):
         return Client(self.url)
 
     def peer(self, name: str) -> Peer | None:
+        """A paired one; nodes of other tests are found on this network too."""
         with self.client as client:
-            return next((peer for peer in client.cluster().nodes[1:] if peer.name == name), None)
+            paired = (peer for peer in client.cluster().nodes[1:] if peer.relation == "peer")
+            return next((peer for peer in paired if peer.name == name), None)
 
     def join(self, other: Host) -> None:
         """By a token of `other`."""
