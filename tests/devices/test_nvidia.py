@@ -67,6 +67,7 @@ def test_two_gpus_tell_everything(run):
         "parent": None,
         "unified": False,
         "cores": None,
+        "bf16": None,
         "note": None,
         "process_bytes": {},
     }

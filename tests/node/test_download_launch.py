@@ -58,7 +58,7 @@ def test_a_launch_goes_on_with_its_download_after_a_kill(node: LiveNode, hub: Hu
         while client.instances()[0].state != "ready":
             assert time.monotonic() < deadline, client.instances()
             time.sleep(0.05)
-    first, second = hub.ranges("small.Q4_1.gguf")
+    first, second = hub.downloads("small.Q4_1.gguf")
     assert first == "" and second.startswith("bytes=")
 
 
@@ -73,7 +73,7 @@ def test_a_download_that_was_paused_rests_though_its_launch_comes_back(node: Liv
         node.process.wait(20)
     with LiveNode(node.home) as again, Client(again.url) as client:
         until(client, job_id, lambda job: client.instances()[0].stage.startswith("paused at"))
-        assert client.job(job_id).state == "paused" and len(hub.log) == 1
+        assert client.job(job_id).state == "paused" and len(hub.downloads("small.Q4_1.gguf")) == 1
         hub.bytes_per_second = 0
         client.job_action(job_id, "resume")
         until(client, job_id, lambda job: client.instances()[0].state == "ready")
@@ -99,7 +99,7 @@ def test_two_launches_share_one_download_and_answer(node: LiveNode, hub: HubServ
         node.launch(NAME, model_uid="one")
         node.launch(NAME, model_uid="two")
         [job] = downloads(client)
-        assert job.state == "done" and len(hub.ranges("small.Q4_1.gguf")) == 1
+        assert job.state == "done" and len(hub.downloads("small.Q4_1.gguf")) == 1
     body = {"model": "two", "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
     reply = node.http.post("/v1/chat/completions", json=body)
     assert reply.status_code == 200 and reply.json()["choices"][0]["message"]["content"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from xin.config import NodeConfig
 from xin.errors import BadRequest, LoadFailed, ModelNotFound, OutOfMemory
 from xin.node.launch_plan import make_plan
 from xin.node.plan import Place, Planner
+from xin.node.plan_choice import alternatives
 from xin.node.plan_need import GPU_BYTES, PROCESS_BYTES, Need
 from xin.node.plan_verdict import judge
 from xin.protocol.node import Device, LaunchRequest, Plan, PlanRequest, PlanRow
@@ -75,7 +77,9 @@ async def test_what_is_not_here_is_told_by_formulas():
     for quantization, mib in (("none", 12884), ("8-bit", 6708)):
         row = row_of(plan, quantization, "pytorch")
         assert row.weights_bytes / MIB == pytest.approx(mib, rel=0.02)
-        assert {cell.verdict for cell in row.cells} == {"no_engine"} and all(cell.need_bytes for cell in row.cells)
+        on_gpu, in_ram = row.cells
+        assert on_gpu.need_bytes > row.weights_bytes and in_ram.need_bytes > 0
+        assert on_gpu.verdict in ("no_engine", "no" if quantization == "none" else "partial")
     assert 0.97 <= row_of(plan, "4-bit", "pytorch").weights_bytes / MIB / 3620 <= 1.10
     on_gpu, in_ram = row_of(other, "Q4_K_M").cells
     assert (on_gpu.device_id, in_ram.device_id) == ("cuda:0", "cpu")
@@ -124,7 +128,8 @@ async def test_files_of_one_model_are_rows_and_a_broken_one_says_why(tmp_path: P
 
 async def test_a_launch_that_does_not_fit_is_refused_with_what_would(smollm2: Path):
     async with planner(device("cpu", "cpu", 430 * MIB)) as made:
-        launch = make_plan(LaunchRequest(model_name="smollm2"), NodeConfig())
+        asked = {"n_ubatch": 512, "cache_type_k": "f16", "cache_type_v": "f16", "context_length": 8192}
+        launch = make_plan(LaunchRequest(model_name="smollm2", options=asked), NodeConfig())
         with pytest.raises(OutOfMemory, match=r"short by \d+ bytes") as caught:
             await made.check_launch(launch)
         assert "--context-length" in (caught.value.hint or "") and "--force" in (caught.value.hint or "")
@@ -132,6 +137,35 @@ async def test_a_launch_that_does_not_fit_is_refused_with_what_would(smollm2: Pa
         smaller = LaunchRequest(model_name="smollm2", options={"context_length": 2048, "kv_cells": 2048})
         await made.check_launch(make_plan(smaller, NodeConfig()))
         await made.check_launch(make_plan(LaunchRequest(model_name="echo"), NodeConfig()))
+
+
+async def test_what_a_launch_leaves_open_is_chosen_so_that_it_fits():
+    """516 MiB as it is: 92 of weights, 259 of keys and values, 37 of buffers, 128 of the process."""
+    for free, chosen in (
+        (520, {}),
+        (505, {"n_ubatch": 128}),
+        (430, {"n_ubatch": 128, "kv_cells": 8192}),
+        (360, {"n_ubatch": 128, "kv_cells": 8192, "cache_type_k": "q8_0", "cache_type_v": "q8_0"}),
+    ):
+        async with planner(device("cpu", "cpu", free * MIB)) as made:
+            found = await made.check_launch(make_plan(LaunchRequest(model_name="smollm2"), NodeConfig()))
+        assert found.options == chosen, free
+        assert len(found.notes) == len(chosen.keys() - {"cache_type_v"})
+        assert all("free" in note for note in found.notes)
+    async with planner(device("cpu", "cpu", 240 * MIB)) as made:
+        with pytest.raises(OutOfMemory):
+            await made.check_launch(make_plan(LaunchRequest(model_name="smollm2"), NodeConfig()))
+
+
+def test_only_what_is_open_is_changed_and_the_least_first():
+    every = alternatives({}, 8192)
+    assert every[0] == {"n_ubatch": 128}
+    assert [change.get("context_length") for change in every] == [None, None, None, 4096, 2048]
+    assert [change.get("kv_cells") for change in every] == [None, 8192, 8192, 4096, 2048]
+    assert all(first.keys() <= second.keys() for first, second in pairwise(every))
+    open_ = {"n_ubatch": 64, "kv_cells": 9000}
+    assert alternatives({**open_, "cache_type_v": "f16", "context_length": 8192}, 8192) == []
+    assert alternatives({**open_, "flash_attn": "off"}, 4096) == [{"context_length": 2048}]
 
 
 @pytest.fixture

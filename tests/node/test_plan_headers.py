@@ -109,3 +109,17 @@ async def test_what_is_no_model_is_given_up(hub: FolderHub, tmp_path: Path):
     assert await headers.sparse(Fetch(repo=REPO, files=["none*"])) is None
     assert await headers.sparse(Fetch(repo="someone/else", files=[])) is None
     assert not [path for path in (tmp_path / "headers").rglob("*") if path.is_file()]
+
+
+async def test_a_repository_that_is_named_alone_is_a_row_for_each_of_its_files(hub: FolderHub, tmp_path: Path):
+    async def place() -> Place:
+        return Place("here", [CPU])
+
+    planner = Planner([], place)
+    planner.headers = RemoteHeaders(hub, tmp_path / "headers")
+    plan = await planner.plan(PlanRequest(model_name=REPO, model_format="gguf"))
+    assert {row.model_name for row in plan.rows} == {f"{REPO}:Q4_1", f"{REPO}:Q8_0"}
+    assert all(row.weights_bytes for row in plan.rows)
+    [one] = (await planner.plan(PlanRequest(model_name=REPO, model_format="gguf", quantization="q4_1"))).rows
+    assert one.quantization == "Q4_1"
+    await planner.close()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
+from xin.catalog.safetensors import Tensor
 from xin.catalog.spec import Shape
 
 # Bits of a weight in a whole file of 7 to 8 billion parameters, mixes and scales counted (llama.cpp's quantize).
@@ -13,6 +17,9 @@ GGUF_BITS = {name: float(bits) for name, bits in (mix.split() for mix in _MIXES.
 _INT8_ROW = 4  # a float32 scale for each row of an int8 matrix
 _NF4_BLOCK = 64  # weights that share a scale
 _NF4_NESTED = 256  # scales that share a scale of theirs, when they are quantized too
+_NF4_TABLE = 16 * 4  # the sixteen values, for each matrix
+_NF4_NESTED_TABLE = 256 * 4 + 4  # those of its scales, and their mean
+_IN_A_LAYER = re.compile(r"\.\d+\..*\.weight")
 
 
 def head_dim(shape: Shape) -> int:
@@ -34,12 +41,13 @@ def parameters(shape: Shape) -> int:
     return linear_parameters(shape) + embedding_parameters(shape)
 
 
-def pytorch_bytes(shape: Shape, quantization: str = "none", *, nested: bool = True) -> int:
+def pytorch_bytes(shape: Shape, quantization: str = "none", *, item_bytes: int = 2, nested: bool = True) -> int:
     """As transformers and bitsandbytes hold them: fp16, `8-bit` with a scale a row, `4-bit` (NF4) with a scale a block.
 
-    Embedding and head stay fp16. `nested`: the scales of NF4 are quantized too (double quantization).
+    Embedding and head stay as they are. `item_bytes`: of a weight that is not quantized, 4 where the device computes
+    in float32. `nested`: the scales of NF4 are quantized too (double quantization).
     """
-    linear, rest = linear_parameters(shape), 2 * embedding_parameters(shape)
+    linear, rest = linear_parameters(shape), item_bytes * embedding_parameters(shape)
     if quantization == "8-bit":
         rows = shape.layers * sum(rows for rows, _ in _matrices(shape))
         return linear + _INT8_ROW * rows + rest
@@ -47,7 +55,35 @@ def pytorch_bytes(shape: Shape, quantization: str = "none", *, nested: bool = Tr
         blocks = linear // _NF4_BLOCK
         state = blocks + 4 * (blocks // _NF4_NESTED) if nested else 4 * blocks
         return linear // 2 + state + rest
-    return 2 * linear + rest
+    return item_bytes * linear + rest
+
+
+def checkpoint_bytes(
+    tensors: Iterable[Tensor], quantization: str = "none", *, item_bytes: int = 2, nested: bool = True
+) -> int:
+    """The same from the headers of a checkpoint. What is quantized are the matrices of its layers."""
+    quantized = {"8-bit": _int8_bytes, "4-bit": _nf4_nested_bytes if nested else _nf4_bytes}.get(quantization)
+    total = 0
+    for tensor in tensors:
+        if quantized is not None and len(tensor.shape) == 2 and _IN_A_LAYER.search(tensor.name):
+            total += quantized(tensor)
+        else:
+            total += tensor.items * (item_bytes if tensor.is_float else tensor.item_bytes)
+    return total
+
+
+def _int8_bytes(matrix: Tensor) -> int:
+    return matrix.items + _INT8_ROW * matrix.shape[0]
+
+
+def _nf4_bytes(matrix: Tensor) -> int:
+    return -(-matrix.items // 2) + 4 * -(-matrix.items // _NF4_BLOCK) + _NF4_TABLE
+
+
+def _nf4_nested_bytes(matrix: Tensor) -> int:
+    blocks = -(-matrix.items // _NF4_BLOCK)
+    scales = blocks + 4 * -(-blocks // _NF4_NESTED) + _NF4_NESTED_TABLE
+    return -(-matrix.items // 2) + scales + _NF4_TABLE
 
 
 def pytorch_bytes_2023(shape: Shape, quantization: str, rotary_positions: int = 0, rotary_item_bytes: int = 2) -> int:

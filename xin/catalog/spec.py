@@ -88,6 +88,24 @@ class VariantGroup(Variant, kw_only=True, forbid_unknown_fields=True, frozen=Tru
     quantizations: list[str] = []
 
 
+class Published(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """What a table of others told of a PyTorch model's memory, kept as it stood: `mib`, or in words why there is none.
+
+    `platform`: linux or macos.
+    """
+
+    year: int
+    platform: Literal["linux", "macos"]
+    size_in_billions: float
+    quantization: str
+    mib: int = 0
+    words: str = ""
+
+    def __str__(self) -> str:
+        told = ", ".join(filter(None, (f"{self.mib} MiB" if self.mib else "", self.words)))
+        return f"{self.year} on {self.platform}: {told}"
+
+
 class Fetch(msgspec.Struct, kw_only=True, frozen=True):
     """What must be downloaded before a launch: the files of a repository that one of the globs names.
 
@@ -108,6 +126,7 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     sampling     what its makers advise where a request leaves a setting out
     shapes       by size: f"{size_in_billions:g}"
     notes        what a person should know before taking it, one sentence each
+    published    memory as tables of others told it
     """
 
     name: str
@@ -122,6 +141,7 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     base_files: list[str] = []
     shapes: dict[str, Shape] = {}
     notes: list[str] = []
+    published: list[Published] = []
     variants: Sequence[Variant]
 
 

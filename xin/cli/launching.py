@@ -26,6 +26,8 @@ def wait_until_ready(client: Client, uid: str) -> Instance:
         raise
     if instance.load_seconds and (instance.ready_at or 0) > begun - 1:
         say(f"{uid} ready in {seconds(instance.load_seconds)}")
+        for note in instance.notes:
+            say(f"{uid}: {note}")
     return instance
 
 

@@ -55,6 +55,9 @@ def plan(
 
 def _print(made: Plan) -> None:
     output.draw(output.table(_HEADERS, (line for row in made.rows for line in _lines(row)), right=_NUMBERS))
+    for row in made.rows:
+        if row.published:
+            typer.echo(f"{row.model_name} {row.quantization}, as published: {row.published}")
     if any(row.estimate for row in made.rows):
         output.say("~ is an estimate by formulas; a file that is here is counted exactly")
 

@@ -17,6 +17,7 @@ from xin.errors import Busy, LaunchCancelled, XinError
 from xin.node.instance_log import InstanceLog
 from xin.node.keep_alive import KeepAlive
 from xin.node.launch_plan import LaunchPlan
+from xin.node.plan_choice import Choice
 from xin.node.thread_budget import ThreadBudget
 from xin.node.worker_handle import WorkerHandle, fresh
 from xin.protocol.node import Event, Instance
@@ -40,7 +41,7 @@ class Publisher(Protocol):
     def publish(self, event: Event) -> None: ...
 
 
-Check = Callable[[LaunchPlan], Awaitable[None]]
+Check = Callable[[LaunchPlan], Awaitable[Choice]]
 Prepare = Callable[[LaunchPlan, Callable[[float, str], None]], Awaitable[LaunchPlan]]
 
 
@@ -73,6 +74,7 @@ class InstanceRunner:
         self.error: XinError | None = None
         self.gone = asyncio.Event()
         self.check: Check | None = None  # asked before the first worker starts; what it raises fails the launch
+        self._choice = Choice()  # what it found that must be otherwise
         self.prepare: Prepare | None = None  # downloads what is not here, and tells what then is
         self.keep_alive = KeepAlive(instance.keep_alive, lambda: owner.runner_idle(self))
         self._owner = owner
@@ -206,15 +208,17 @@ class InstanceRunner:
     async def _load(self) -> WorkerHandle:
         if self.plan.spec.fetch is not None and self.prepare is not None:
             self._change(state="downloading", stage="downloading", progress=0.0)
+            if self.check is not None:
+                await self.check(self.plan)  # by the file's header alone: nothing is fetched that will not fit
             self.plan = await self.prepare(self.plan, self.worker_progress)
         spec = self.plan.spec
         self._change(state="loading", stage="starting", progress=0.0, **_told(spec))
         if self.check is not None and not self._was_ready:
-            await self.check(self.plan)
+            self._choice = await self.check(self.plan)
         load = Load(
             engine=spec.engine,
             weights=spec.weights,
-            options=self.plan.options,
+            options={**self.plan.options, **self._choice.options},
             model_name=spec.name,
             prompt_style=spec.prompt_style,
             chat_sibling=spec.chat_sibling,
@@ -248,7 +252,7 @@ class InstanceRunner:
             n_parallel=ready.n_parallel,
             model_ability=ready.abilities or self.instance.model_ability,
             memory_bytes=ready.memory_bytes,
-            notes=ready.notes,
+            notes=[*self._choice.notes, *ready.notes],
         )
         self._settle(None)
         self.keep_alive.touch()

@@ -5,6 +5,7 @@ not fit are refused. Files that are here are counted by llama.cpp itself, the ot
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,8 +21,11 @@ from xin.node.dry_run_book import DryRunBook
 from xin.node.dry_runs import TIMED_OUT, DryRuns
 from xin.node.launch_plan import LaunchPlan
 from xin.node.local_models import GGUF_ENGINE
-from xin.node.plan_candidates import GGUF, Candidate, candidates
-from xin.node.plan_need import PROCESS_BYTES, Need, counted, estimated
+from xin.node.plan_candidates import GGUF, PYTORCH, Candidate, candidates, of_listed
+from xin.node.plan_checkpoint import Checkpoint
+from xin.node.plan_choice import Choice, alternatives, told
+from xin.node.plan_need import PROCESS_BYTES, Need, compute_bytes, counted, estimated
+from xin.node.plan_pytorch import item_bytes, no_quantizer
 from xin.node.plan_verdict import Judgement, free_bytes, gib, judge
 from xin.protocol.node import Device, Plan, PlanCell, PlanRequest, PlanRow
 from xin.worker.options import convert_options
@@ -31,9 +35,13 @@ _GGML = {"cuda": "cuda", "rocm": "hip", "metal": "metal"}
 
 
 class Headers(Protocol):
-    """Where headers of files that are not here come from: `path` of a file that begins as the wanted one does."""
+    """Where headers of files that are not here come from; see RemoteHeaders."""
 
     async def sparse(self, fetch: Fetch) -> str | None: ...
+
+    async def checkpoint(self, fetch: Fetch) -> Checkpoint | None: ...
+
+    async def ggufs(self, fetch: Fetch) -> list[tuple[str, int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +55,23 @@ class Place:
 class Planner:
     """`place()` is the node as it is now. `headers`: None = what is not here is estimated."""
 
-    def __init__(self, model_dirs: Sequence[str], place: Callable[[], Awaitable[Place]]) -> None:
+    def __init__(
+        self, model_dirs: Sequence[str], place: Callable[[], Awaitable[Place]], platform: str = sys.platform
+    ) -> None:
         self.runs = DryRuns(DryRunBook(paths.cache_dir() / "dry-runs.json"))
         self.headers: Headers | None = None
         self._model_dirs = model_dirs
         self._place = place
+        self._platform = platform
 
     async def close(self) -> None:
         await self.runs.close()
 
     async def plan(self, order: PlanRequest) -> Plan:
         """Raises ModelNotFound, BadRequest naming the field."""
-        options = await asyncio.to_thread(checked_options, order.options)
-        listed = await asyncio.to_thread(candidates, order, self._model_dirs)
+        listed = await asyncio.to_thread(candidates, order, self._model_dirs, self._platform)
+        listed = await self._listed_by_hub(listed)
+        options = await asyncio.to_thread(lambda: checked_options(order.options, _engine_of(listed)))
         place = await self._place()
         lacking = await asyncio.to_thread(lambda: {one.engine: _lacking(one.engine) for one in listed})
         paths = await self._paths(listed)
@@ -68,35 +80,58 @@ class Planner:
         )
         pairs = sorted(zip(listed, needs, strict=True), key=lambda pair: -pair[1].weights)
         rows = await asyncio.to_thread(
-            lambda: [_row(one, need, place, lacking[one.engine]) for one, need in pairs]  # it looks at builds
+            lambda: [_row(one, need, place, lacking[one.engine], options) for one, need in pairs]  # it looks at builds
         )
         return Plan(model_name=order.model_name, estimate=any(row.estimate for row in rows), rows=rows)
 
-    async def check_launch(self, launch: LaunchPlan) -> None:
-        """Raises LoadFailed or the like for a file that llama.cpp does not take, OutOfMemory for one that does not fit.
+    async def check_launch(self, launch: LaunchPlan) -> Choice:
+        """What the launch leaves open and must be otherwise, so that it fits.
 
-        What cannot be counted passes: the worker will tell.
+        Raises LoadFailed or the like for a file that llama.cpp does not take, OutOfMemory for one that does not fit.
+        Of a file that is not here its header is fetched. What cannot be counted passes: the worker will tell.
         """
         spec, options = launch.spec, launch.options
-        if spec.engine != GGUF_ENGINE or spec.format != GGUF or not spec.weights:
-            return
+        if spec.engine != GGUF_ENGINE or spec.format != GGUF:
+            return Choice()
+        path = spec.weights[0] if spec.weights else await self._header(spec.fetch)
+        if not path:
+            return Choice()
         try:
-            size = await self.runs.sizes(spec.weights[0], [options])
+            size = await self.runs.sizes(path, [options])
         except OSError:
-            return
+            return Choice()
         if size.error:
             if size.code != TIMED_OUT:
                 raise from_code(size.code, size.error, hint=size.hint, param=size.param)
-            return
+            return Choice()
         need = counted(size)
         if launch.request.force or need.error or size.gpu_layers:
-            return
+            return Choice()
         place = await self._place()
         ram = [device for device in place.devices if device.kind == "cpu"]
         free = sum(map(free_bytes, ram))
         short = need.total + PROCESS_BYTES - free
-        if ram and short > 0:
+        if not ram or short <= 0:
+            return Choice()
+        chosen = await self._fitting(path, options, need.window, free)
+        if chosen is None:
             raise await self._refusal(spec, options, need, ram[0], short)
+        return chosen
+
+    async def _fitting(self, path: str, options: dict[str, Any], window: int, free: int) -> Choice | None:
+        """The smallest change with which it fits."""
+        changes = alternatives(options, window)
+        if not changes:
+            return None
+        try:
+            size = await self.runs.sizes(path, [{**options, **change} for change in changes])
+        except OSError:
+            return None
+        for change, context in zip(changes, size.contexts, strict=False):
+            total = size.weights_bytes + context.kv_bytes + compute_bytes(context)
+            if not context.error and total + PROCESS_BYTES <= free:
+                return Choice(change, told(change, gib(free)))
+        return None
 
     async def _refusal(
         self, spec: ModelSpec, options: dict[str, Any], need: Need, device: Device, short: int
@@ -119,11 +154,30 @@ class Planner:
         hint = "; ".join([*offers[:2], "--force launches it all the same"])
         return OutOfMemory(message, hint, param="context_length" if offers else None)
 
+    async def _header(self, fetch: Fetch | None) -> str | None:
+        return await self.headers.sparse(fetch) if fetch is not None and self.headers is not None else None
+
     async def _plan_or_none(self, order: PlanRequest) -> Plan | None:
         try:
             return await self.plan(order)
         except XinError:
             return None
+
+    async def _listed_by_hub(self, listed: Sequence[Candidate]) -> list[Candidate]:
+        """A repository of GGUFs that names no file is a candidate for each; one of safetensors has its headers read."""
+        if self.headers is None:
+            return [*listed]
+        found: list[Candidate] = []
+        for one in listed:
+            if one.fetch is not None and one.format == GGUF and not one.fetch.files:
+                found += of_listed(one, await self.headers.ggufs(one.fetch)) or [one]
+                continue
+            if one.fetch is not None and one.format == PYTORCH and one.shape is None:
+                checkpoint = await self.headers.checkpoint(one.fetch)
+                if checkpoint is not None:
+                    one.learn(checkpoint)
+            found.append(one)
+        return found
 
     async def _paths(self, listed: Sequence[Candidate]) -> list[str]:
         """Of files to count; headers of others are fetched when few rows need one."""
@@ -147,9 +201,9 @@ class Planner:
         return need
 
 
-def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those given, as llama.cpp's engine takes them. Raises BadRequest naming `options.FIELD`."""
-    engine = engine_class(GGUF_ENGINE)
+def checked_options(options: Mapping[str, Any], engine_name: str = GGUF_ENGINE) -> dict[str, Any]:
+    """Those given, as the engine takes them. Raises BadRequest naming `options.FIELD`."""
+    engine = engine_class(engine_name)
     try:
         all_options = msgspec.to_builtins(convert_options(engine, dict(options)))
     except XinError as exc:
@@ -158,7 +212,17 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: all_options[key] for key, value in options.items() if value is not None}
 
 
-def _row(one: Candidate, need: Need, place: Place, lacking: str) -> PlanRow:
+def _engine_of(listed: Sequence[Candidate]) -> str:
+    """Whose options an order has: llama.cpp's, unless all of it is for another engine that is a part of xin."""
+    engines = {one.engine for one in listed}
+    if len(engines) == 1 and GGUF_ENGINE not in engines:
+        [engine] = engines
+        if not _unknown(engine):
+            return engine
+    return GGUF_ENGINE
+
+
+def _row(one: Candidate, need: Need, place: Place, lacking: str, options: Mapping[str, Any]) -> PlanRow:
     shown = _shown(place.devices)
     row = PlanRow(
         model_name=one.model_name,
@@ -174,22 +238,27 @@ def _row(one: Candidate, need: Need, place: Place, lacking: str) -> PlanRow:
         kv_bytes=need.kv,
         compute_bytes=need.compute,
         overhead_bytes=PROCESS_BYTES if need.weights else 0,
-        layers=len(need.layers),
+        layers=len(need.layers) or (one.shape.layers if one.shape else 0),
         architecture=need.architecture,
         error=need.error,
+        published=one.published,
     )
-    row.cells = [_cell(one, need, device, shown, lacking, place.name) for device in shown]
+    for device in shown:
+        there = need if one.format != PYTORCH else estimated(one, options, item_bytes(one, device))
+        row.cells.append(_cell(one, there, device, shown, lacking, place.name))
     return row
 
 
 def _cell(one: Candidate, need: Need, device: Device, shown: Sequence[Device], lacking: str, node: str) -> PlanCell:
     found = judge(need, device, shown)
-    if problem := lacking or _no_backend(one, device):
+    if problem := lacking or _no_backend(one, device) or no_quantizer(one, device):
         found.verdict, found.reason = "no_engine", problem
     elif need.error:
         found = Judgement("no", found.need, reason=need.error)
     elif not need.weights and not one.without_weights:
         found.reason = "its weights are not here, so their size is not known"
+    elif one.format == PYTORCH and device.kind == "cpu" and item_bytes(one, device) > item_bytes(one):
+        found.reason = "; ".join(filter(None, (found.reason, "in float32: this CPU has no instructions for bf16")))
     return PlanCell(
         node=node,
         device_id=device.id,
@@ -212,11 +281,17 @@ def _shown(devices: Sequence[Device]) -> list[Device]:
 
 def _lacking(engine: str) -> str:
     """Why no device can run the engine; empty when it is here."""
+    if _unknown(engine):
+        return f"no engine loads this: {engine} is not one of this xin's"
+    return f"{engine} is not installed: xin engines install {engine}" if missing(engine_class(engine)) else ""
+
+
+def _unknown(engine: str) -> bool:
     try:
-        lacking = missing(engine_class(engine))
+        engine_class(engine)
     except (UsageError, EngineMissing):
-        return f"there is no engine {engine}"
-    return f"{engine} is not installed: xin engines install {engine}" if lacking else ""
+        return True
+    return False
 
 
 def _no_backend(one: Candidate, device: Device) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xin.catalog import memory
@@ -11,15 +12,19 @@ from xin.catalog.spec import Family, Fetch, ModelSpec, Shape, Variant, families
 from xin.errors import BadRequest, ModelNotFound
 from xin.node import gguf_file
 from xin.node.local_models import GGUF_ENGINE, known_models
-from xin.node.resolve import resolve
+from xin.node.plan_checkpoint import Checkpoint, of_folder
+from xin.node.resolve import PYTORCH_QUANTIZATIONS, resolve
 from xin.protocol.node import LocalModel, PlanRequest
 
-GGUF = "gguf"
+GGUF, PYTORCH = "gguf", "pytorch"
 
 
 @dataclass(slots=True)
 class Candidate:
-    """One quantization. `path` of a GGUF that is here; bytes and `trained_context` are 0 where they are not known."""
+    """One quantization. `path` of a GGUF, `checkpoint` of safetensors that are here.
+
+    Bytes and `trained_context` are 0 where they are not known. `published`: what others told of it, and when.
+    """
 
     model_name: str
     quantization: str
@@ -34,15 +39,27 @@ class Candidate:
     shape: Shape | None = None
     fetch: Fetch | None = None
     without_weights: bool = False
+    checkpoint: Checkpoint | None = None
+    published: str = ""
 
-    @property
-    def weights_bytes(self) -> int:
-        """By formula where no file tells, or where quantization happens at load."""
-        if self.shape is not None and self.format == "pytorch":
-            return memory.pytorch_bytes(self.shape, self.quantization)
+    def weights_bytes(self, item_bytes: int = 2) -> int:
+        """By formula where no file tells, or where quantization happens at load.
+
+        `item_bytes`: of a PyTorch weight that is not quantized.
+        """
+        if self.format == PYTORCH and self.checkpoint is not None:
+            return memory.checkpoint_bytes(self.checkpoint.tensors, self.quantization, item_bytes=item_bytes)
+        if self.format == PYTORCH and self.shape is not None:
+            return memory.pytorch_bytes(self.shape, self.quantization, item_bytes=item_bytes)
         if self.size_bytes or self.shape is None:
             return self.size_bytes
         return memory.gguf_bytes(self.shape, self.quantization)
+
+    def learn(self, checkpoint: Checkpoint) -> None:
+        """What its headers tell counts before what the catalogue has."""
+        self.checkpoint = checkpoint
+        self.shape = checkpoint.shape or self.shape
+        self.trained_context = checkpoint.trained_context or self.trained_context
 
     @property
     def per_token(self) -> int:
@@ -50,8 +67,8 @@ class Candidate:
         return memory.kv_bytes_per_token(self.shape) if self.shape else self.kv_bytes_per_token
 
 
-def candidates(order: PlanRequest, model_dirs: Sequence[str]) -> list[Candidate]:
-    """Raises ModelNotFound, BadRequest."""
+def candidates(order: PlanRequest, model_dirs: Sequence[str], platform: str = sys.platform) -> list[Candidate]:
+    """`platform`: as Python names it. Raises ModelNotFound, BadRequest."""
     name = order.model_name
     known = known_models(model_dirs)
     family = families().get(name.partition(":")[0])
@@ -61,11 +78,32 @@ def candidates(order: PlanRequest, model_dirs: Sequence[str]) -> list[Candidate]
         named = next((model for model in known if model.model_name == name), None)
         group = [model for model in known if named is not None and _group(model) == _group(named)]
         found = [_local(model) for model in group] or [_of_spec(_resolved(order, model_dirs))]
+    found = [one for single in found for one in _loadable(single, found)]
+    if family is not None:
+        for one in found:
+            one.published = _published(family, one, platform)
     asked = [one for one in found if _asked(one, order)]
     if not asked:
         there = ", ".join(f"{one.format} {one.quantization}" for one in found) or "nothing"
         raise BadRequest(f"{name} has no such quantization", f"there is: {there}", param="quantization")
     return asked
+
+
+def _published(family: Family, one: Candidate, platform: str) -> str:
+    """What was told of it on such a platform."""
+    here = "macos" if platform == "darwin" else "linux"
+    wanted = (here, one.size_in_billions, one.quantization)
+    told = (row for row in family.published if (row.platform, row.size_in_billions, row.quantization) == wanted)
+    return "; ".join(map(str, told)) if one.format == PYTORCH else ""
+
+
+def _loadable(one: Candidate, beside: Sequence[Candidate]) -> list[Candidate]:
+    """It, and the quantizations that loading makes of it."""
+    if one.format != PYTORCH or one.quantization != PYTORCH_QUANTIZATIONS[0]:
+        return [one]
+    there = {other.quantization for other in beside if other.format == PYTORCH}
+    more = [name for name in PYTORCH_QUANTIZATIONS if name not in there]
+    return [one, *(replace(one, quantization=name) for name in more)]
 
 
 def _resolved(order: PlanRequest, model_dirs: Sequence[str]) -> ModelSpec:
@@ -121,6 +159,8 @@ def _local(model: LocalModel) -> Candidate:
     )
     if family is not None:
         made.shape = family.shapes.get(_key(model.model_size_in_billions))
+    if model.model_format == PYTORCH and model.weights:
+        _read_headers(made, model.weights)
     return made
 
 
@@ -146,9 +186,15 @@ def _absent(family: Family, variant: Variant) -> Candidate:
     )
 
 
+def _read_headers(one: Candidate, weights: Sequence[str]) -> None:
+    path = Path(weights[0])
+    if (found := of_folder(path if path.is_dir() else path.parent)) is not None:
+        one.learn(found)
+
+
 def _of_spec(spec: ModelSpec) -> Candidate:
     is_gguf = spec.format == GGUF and spec.engine == GGUF_ENGINE
-    return Candidate(
+    made = Candidate(
         spec.name,
         spec.quantization,
         spec.format,
@@ -160,6 +206,23 @@ def _of_spec(spec: ModelSpec) -> Candidate:
         path=spec.weights[0] if is_gguf and spec.weights else "",
         fetch=spec.fetch,
     )
+    if spec.format == PYTORCH and spec.weights:
+        _read_headers(made, spec.weights)
+    return made
+
+
+def of_listed(one: Candidate, ggufs: Sequence[tuple[str, int]]) -> list[Candidate]:
+    """One of each (path, bytes) that a repository holds, by quantization; the first of two alike."""
+    repo = one.model_name.partition(":")[0]
+    found: dict[str, Candidate] = {}
+    for path, size in ggufs:
+        quantization = gguf_file.quantization_of(Path(path).name)
+        if one.fetch is None or quantization in found:
+            continue
+        fetch = Fetch(repo=one.fetch.repo, revision=one.fetch.revision, files=[path])
+        name = f"{repo}:{path}" if quantization == "unknown" else f"{repo}:{quantization}"
+        found[quantization] = replace(one, model_name=name, quantization=quantization, size_bytes=size, fetch=fetch)
+    return list(found.values())
 
 
 def _key(size: float | None) -> str:

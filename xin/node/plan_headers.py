@@ -6,15 +6,16 @@ import asyncio
 import hashlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from xin.backends.llama_cpp.dry_run_words import Question
 from xin.catalog.spec import Fetch
 from xin.errors import Unreachable, XinError
 from xin.node import gguf_file
 from xin.node.dry_runs import dry_run
+from xin.node.plan_checkpoint import Checkpoint, of_repo
 from xin.node.quantization_choice import chosen_files, fits
 
 FIRST_BYTES = 4 << 20
@@ -22,6 +23,7 @@ MOST_BYTES = 64 << 20  # no header is longer
 WAIT_SECONDS = 10.0
 REST_SECONDS = 60.0  # without a question after the hub could not be reached
 MOST_PARTS = 16
+T = TypeVar("T")
 
 
 class RepoFile(Protocol):
@@ -53,20 +55,51 @@ class RemoteHeaders:
         self._hub = hub
         self._folder = folder
         self._turns: dict[str, asyncio.Lock] = {}
+        self._checkpoints: dict[tuple[str, str], Checkpoint | None] = {}
         self._rests_until = 0.0
 
     async def sparse(self, fetch: Fetch) -> str | None:
         """The path of a file that a dry run takes for the one to fetch; None when the hub does not give it in time."""
+        return await self._in_time(self._sparse(fetch))
+
+    async def checkpoint(self, fetch: Fetch) -> Checkpoint | None:
+        """What the headers of the repository's safetensors tell; None when the hub does not give them in time."""
+        return await self._in_time(self._checkpoint(fetch))
+
+    async def ggufs(self, fetch: Fetch) -> list[tuple[str, int]]:
+        """(path of the first part, bytes of all parts) of each GGUF model that the repository holds."""
+        return await self._in_time(self._ggufs(fetch)) or []
+
+    async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T | None:
         if time.monotonic() < self._rests_until:
+            asking.close()
             return None
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                return await self._sparse(fetch)
+                return await asking
         except (Unreachable, TimeoutError):
             self._rests_until = time.monotonic() + REST_SECONDS
         except (XinError, OSError):
             pass
         return None
+
+    async def _checkpoint(self, fetch: Fetch) -> Checkpoint | None:
+        listing = await self._hub.files(fetch.repo, fetch.revision)
+        key = (fetch.repo, listing.commit)
+        if key not in self._checkpoints:
+            paths = [file.path for file in listing.files]
+            self._checkpoints[key] = await of_repo(self._hub, fetch.repo, listing.commit, paths)
+        return self._checkpoints[key]
+
+    async def _ggufs(self, fetch: Fetch) -> list[tuple[str, int]]:
+        listing = await self._hub.files(fetch.repo, fetch.revision)
+        sizes = {file.path: file.size for file in listing.files if file.path.lower().endswith(".gguf")}
+        firsts = [path for path in sizes if gguf_file.is_first_part(Path(path).name)]
+        return [
+            (first, sum(size for path, size in sizes.items() if gguf_file.stem(path) == gguf_file.stem(first)))
+            for first in firsts
+            if not Path(first).name.lower().startswith("mmproj")
+        ]
 
     async def _sparse(self, fetch: Fetch) -> str | None:
         listing = await self._hub.files(fetch.repo, fetch.revision)
@@ -95,6 +128,8 @@ class RemoteHeaders:
             if answer.error is None:
                 await asyncio.to_thread(part.replace, folder)
                 return
+            if length >= max(sizes.values()):  # llama.cpp has seen all of it
+                break
             length *= 4
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 from xin.backends.llama_cpp.dry_run_words import ContextSize, ModelSize
 from xin.backends.llama_cpp.pool import BITS, pool, windows
 from xin.catalog import memory
-from xin.node.plan_candidates import Candidate
+from xin.node.plan_candidates import GGUF, PYTORCH, Candidate
 
 PROCESS_BYTES = 128 * 2**20  # a worker's Python, libraries and vocabulary, as measured
 GPU_BYTES = 400 * 2**20  # what a driver takes on the device for one process; not measured here
@@ -72,44 +72,52 @@ def counted(size: ModelSize) -> Need:
         trained_context=size.trained_context,
         weights=size.weights_bytes,
         kv=asked.kv_bytes,
-        compute=_compute(asked),
+        compute=compute_bytes(asked),
         architecture=size.architecture,
         layers=size.layer_bytes,
         steps=[
-            (step.window, size.weights_bytes + step.kv_bytes + _compute(step)) for step in size.ladder if not step.error
+            (step.window, size.weights_bytes + step.kv_bytes + compute_bytes(step))
+            for step in size.ladder
+            if not step.error
         ],
         exact=size.exact and not size.error and not asked.error,
         error=size.error or asked.error,
     )
 
 
-def estimated(one: Candidate, options: Mapping[str, Any]) -> Need:
-    """By formulas; of the weights alone where the model's dimensions are not known."""
+def estimated(one: Candidate, options: Mapping[str, Any], item_bytes: int = 2) -> Need:
+    """By formulas; of the weights alone where the model's dimensions are not known.
+
+    `item_bytes`: of a PyTorch model's weights that are not quantized, and of its keys and values.
+    """
     window = options.get("context_length") or min(one.trained_context or USUAL_CONTEXT, USUAL_CONTEXT)
-    weights, trained = one.weights_bytes, one.trained_context
+    weights, trained = one.weights_bytes(item_bytes), one.trained_context
     if not weights:
         return Need(window=0 if one.without_weights else window, trained_context=trained)
     need = Need(window=window, trained_context=trained, weights=weights)
-    need.kv, need.compute = _formula(one, window, options)
+    need.kv, need.compute = _formula(one, window, options, item_bytes)
     layers = one.shape.layers if one.shape else 0
-    if one.shape:
+    if one.shape and one.format == GGUF:  # the others go to one device as a whole
         need.layers = [weights * memory.linear_parameters(one.shape) // memory.parameters(one.shape) // layers] * layers
     if one.per_token:
         steps = windows(trained or window, one.per_token, options.get("n_parallel", 16))
-        need.steps = [(step, weights + sum(_formula(one, step, options))) for step in steps]
+        need.steps = [(step, weights + sum(_formula(one, step, options, item_bytes))) for step in steps]
     return need
 
 
-def _compute(context: ContextSize) -> int:
+def compute_bytes(context: ContextSize) -> int:
+    """Of a context, with its outputs."""
     return context.compute_bytes + context.output_bytes + context.embedder_bytes
 
 
-def _formula(one: Candidate, window: int, options: Mapping[str, Any]) -> tuple[int, int]:
+def _formula(one: Candidate, window: int, options: Mapping[str, Any], item_bytes: int) -> tuple[int, int]:
     """(keys and values, compute buffers) of one window; of a llama.cpp launch, of the pool of all its requests."""
     bits = [BITS.get(options.get(key, "f16"), 16) for key in ("cache_type_k", "cache_type_v")]
+    if one.format == PYTORCH:
+        bits = [8 * item_bytes] * 2
     per_token = int(one.per_token * sum(bits) / 32)
     cells = window
-    if one.format == "gguf":
+    if one.format == GGUF:
         _, cells = pool(window, per_token, options.get("n_parallel", 16), options.get("kv_cells"))
     compute = memory.compute_bytes(one.shape, cells, options.get("n_ubatch", 512)) if one.shape else 0
     return per_token * cells, compute

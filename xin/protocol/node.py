@@ -99,7 +99,7 @@ class Device(msgspec.Struct, kw_only=True):
     """One accelerator, or the host's CPU with its RAM. Fields that the driver does not tell are None.
 
     `kind`: cuda, rocm, metal, cpu. Utilisation in percent, temperature in Celsius, power in watts.
-    `unified`: this accelerator's memory is the host's RAM (Apple).
+    `unified`: this accelerator's memory is the host's RAM (Apple). `bf16`: the CPU has instructions for it.
     """
 
     id: str
@@ -116,6 +116,7 @@ class Device(msgspec.Struct, kw_only=True):
     parent: str | None = None
     unified: bool = False
     cores: float | None = None
+    bf16: bool | None = None
     note: str | None = None
     process_bytes: dict[int, int] = {}
 
@@ -258,6 +259,7 @@ class PlanRow(msgspec.Struct, kw_only=True):
     context_length the window that the bytes are for · trained_context: the longest; both 0 = not known
     kv_bytes       of all caches, recurrent states too · overhead_bytes: of the process around them, in RAM
     error          why the file cannot be loaded
+    published      what others told of it, and when
     """
 
     model_name: str = ""
@@ -276,6 +278,7 @@ class PlanRow(msgspec.Struct, kw_only=True):
     layers: int = 0
     architecture: str = ""
     error: str | None = None
+    published: str = ""
     cells: list[PlanCell] = []
 
 

@@ -13,6 +13,8 @@ import psutil
 from xin.node.devices.cgroup import Cgroup
 from xin.protocol.node import Device
 
+_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
 
 class Host:
     """The device "cpu". Utilisation is of the cores that may be used, over the time since the last read."""
@@ -22,6 +24,7 @@ class Host:
         self._root = root
         self._cgroup = Cgroup(root)
         self._name = _cpu_name(root)
+        self._bf16 = _has_bf16(root)
         self._last: tuple[float, float] | None = None
 
     def read(self) -> list[Device]:
@@ -39,6 +42,7 @@ class Host:
             free_bytes=free,
             utilization=self._utilization(cores if quota else None),
             cores=cores,
+            bf16=self._bf16,
         )
         return [device]
 
@@ -53,6 +57,16 @@ class Host:
         if last is None or now[1] <= last[1]:
             return None
         return round(min(max((now[0] - last[0]) / (now[1] - last[1]) * 100, 0.0), 100.0), 1)
+
+
+def _has_bf16(root: Path) -> bool:
+    """Instructions that multiply bfloat16: without them PyTorch computes in float32 here."""
+    try:
+        with (root / "proc/cpuinfo").open() as file:
+            flags = next((line for line in file if line.lower().startswith(("flags", "features"))), "")
+    except OSError:  # no Linux
+        return False
+    return not _BF16.isdisjoint(flags.split())
 
 
 def _busy_and_total() -> tuple[float, float]:
