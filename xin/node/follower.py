@@ -46,7 +46,7 @@ class Follower:
     """
 
     relation = "local"
-    silence_seconds = SILENCE_SECONDS
+    silence_seconds: float | None = None
 
     def __init__(
         self,
@@ -126,7 +126,9 @@ class Follower:
         """Until the stream ends; tells whether it began with the node's snapshot."""
         began = False
         query = {**self._query, "samples": "1"} if self._samples else self._query
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self.silence_seconds)
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=self.silence_seconds or SILENCE_SECONDS
+        )
         url = f"{self.endpoint}/api/events"
         try:
             async with self._session.get(url, params=query, timeout=timeout, **self.how) as response:

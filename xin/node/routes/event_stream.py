@@ -26,9 +26,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventStream:
-    def __init__(self, request: web.Request, response: web.StreamResponse, ping_seconds: float = PING_SECONDS) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, ping_seconds: float | None = None) -> None:
         self.response = response
-        self._ping_seconds = ping_seconds
+        self._ping_seconds = ping_seconds or PING_SECONDS
         self._transport = request.transport
         self._time = asyncio.get_running_loop().time
         self._wrote_at = self._time()
@@ -67,7 +67,7 @@ class EventStream:
 
 @asynccontextmanager
 async def event_stream(
-    request: web.Request, headers: dict[str, str] | None = None, *, ping_seconds: float = PING_SECONDS
+    request: web.Request, headers: dict[str, str] | None = None, *, ping_seconds: float | None = None
 ) -> AsyncIterator[EventStream]:
     """Send the headers and lend the stream. A failure inside becomes its last event; a client that left is none."""
     response = web.StreamResponse(headers={**HEADERS, **(headers or {})})
