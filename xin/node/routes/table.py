@@ -21,6 +21,7 @@ from xin.node.routes import (
     node_info,
     plan,
     registrations,
+    rerank,
     tokenize,
     xinference,
 )
@@ -36,6 +37,8 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/v1/embeddings", embeddings.create),
         web.get("/v1/models", models.list_models),
         web.get("/v1/models/{uid}", models.get_model),
+        # Jina, Cohere, Xinference
+        web.post("/v1/rerank", rerank.create),
         # vLLM
         web.post("/v1/tokenize", tokenize.tokenize),
         web.post("/v1/detokenize", tokenize.detokenize),
