@@ -23,6 +23,7 @@ INFER = frozenset(
         ("POST", "/v1/chat/completions"),
         ("POST", "/v1/completions"),
         ("POST", "/v1/embeddings"),
+        ("POST", "/v1/rerank"),
         ("POST", "/v1/tokenize"),
         ("POST", "/v1/detokenize"),
         ("GET", "/v1/models"),

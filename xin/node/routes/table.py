@@ -24,6 +24,7 @@ from xin.node.routes import (
     plan,
     registrations,
     relayed,
+    rerank,
     tokenize,
     trust,
     xinference,
@@ -40,6 +41,8 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/v1/embeddings", relayed.relayed(embeddings.create)),
         web.get("/v1/models", models.list_models),
         web.get("/v1/models/{uid}", models.get_model),
+        # Jina, Cohere, Xinference
+        web.post("/v1/rerank", relayed.relayed(rerank.create)),
         # vLLM
         web.post("/v1/tokenize", relayed.relayed(tokenize.tokenize)),
         web.post("/v1/detokenize", relayed.relayed(tokenize.detokenize)),
