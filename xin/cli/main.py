@@ -27,6 +27,7 @@ COMMANDS = {
     "files": ("xin.cli.files", "List the weights on this machine, and who uses them"),
     "rm": ("xin.cli.files", "Remove a model's weights, after a preview"),
     "quantize": ("xin.cli.quantize", "Make other quantizations of a local model"),
+    "convert": ("xin.cli.convert", "Make a GGUF of a model in safetensors"),
     "register": ("xin.cli.register", "Add a model to the catalogue"),
     "unregister": ("xin.cli.register", "Forget a registered model"),
     "registrations": ("xin.cli.register", "List registered models"),
