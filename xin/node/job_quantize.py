@@ -49,7 +49,7 @@ class QuantizeJob:
     def command(self) -> str:
         order = self._order
         name = f" --name {shlex.quote(order.name)}" if order.name else ""
-        return f"xin jobs quantize {shlex.quote(order.source)} {order.quantization.upper()}{name}"
+        return f"xin quantize {shlex.quote(order.source)} {order.quantization.upper()}{name}"
 
     @property
     def order(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from xin.worker.options import convert_options
 _OFFLINE = "HF_HUB_OFFLINE is set: unset it and start the node again, or fetch it with: hf download"
 _UID = re.compile(UID_PATTERN)
 _LONGEST_BASE = 120
-_LANGUAGE_MODEL_TYPES = frozenset({"llm", "embedding"})
+_LANGUAGE_MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from xin.node.safetensors_folder import ENGINE as PYTORCH_ENGINE
 from xin.node.weights_found import GGUF, PYTORCH
 from xin.node.weights_huggingface import REPO
 
-_ABILITIES = {"chat", "generate", "embed"}
+_ABILITIES = {"chat", "generate", "embed", "rerank"}
 _FORMATS = {"pytorch": (PYTORCH, PYTORCH_ENGINE), "ggufv2": (GGUF, GGUF_ENGINE), "gguf": (GGUF, GGUF_ENGINE)}
 # Fields of Xinference's families that say nothing here.
 _OF_NO_USE = {"version", "model_type", "model_family", "is_builtin", "model_hub", "download_hubs", "cache_status"}

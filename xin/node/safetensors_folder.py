@@ -14,7 +14,12 @@ ENGINE = "transformers"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _MAX_CONFIG_BYTES = 1 << 20
 _PICKLED = ("*.bin", "*.pt", "*.pth")
-_ABILITIES = (("ForCausalLM", ["chat", "generate"]), ("LMHeadModel", ["generate"]), ("Model", ["embed"]))
+_ABILITIES = (
+    ("ForSequenceClassification", ["rerank"]),
+    ("ForCausalLM", ["chat", "generate"]),
+    ("LMHeadModel", ["generate"]),
+    ("Model", ["embed"]),
+)
 
 
 def shards(folder: Path) -> list[Path]:

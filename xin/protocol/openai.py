@@ -134,6 +134,23 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     user: Any = None
 
 
+class RerankDocument(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+
+
+class RerankRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`return_len` and `kwargs` (an empty object as text) are what Xinference's client sends."""
+
+    model: ModelName
+    query: str
+    documents: list[str | RerankDocument]
+    top_n: Count | None = None
+    return_documents: bool = False
+    return_len: bool = False
+    kwargs: str | None = None
+    user: Any = None
+
+
 class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """As vLLM's: `prompt`, or `messages` rendered by the chat template."""
 
@@ -269,6 +286,21 @@ class EmbeddingReply(msgspec.Struct, tag_field="object", tag="list"):
     data: list[Embedding]
     model: str
     usage: dict[str, int]
+
+
+class RerankResult(msgspec.Struct):
+    index: int
+    relevance_score: float
+    document: RerankDocument | None = None
+
+
+class RerankReply(msgspec.Struct):
+    """The best first."""
+
+    model: str
+    results: list[RerankResult]
+    usage: dict[str, int]
+    meta: dict[str, Any] | None = None
 
 
 class Model(msgspec.Struct, tag_field="object", tag="model"):

@@ -114,7 +114,7 @@ def prepare(engine: Engine, frame: Down) -> Job | Result | Callable[[], Result]:
         case Embed():
             return _embedding(engine, frame)
         case Rerank():
-            return lambda: Result(frame.request_id, scores=engine.rerank(frame.query, frame.documents))
+            return lambda: _reranked(engine, frame)
     raise BadRequest(f"unexpected frame {type(frame).__name__}")
 
 
@@ -174,19 +174,41 @@ def _embedding(engine: Engine, frame: Embed) -> Callable[[], Result]:
     inputs: list[list[int]] = []
     for i, ids in enumerate(frame.tokens):
         _check_ids(engine, ids, f"input[{i}]")
-    for i, tokens in enumerate([*(engine.tokenize(text, True, False) for text in frame.texts), *frame.tokens]):
+    for i, tokens in enumerate([*map(engine.embedding_tokens, frame.texts), *frame.tokens]):
         if not tokens:
             raise BadRequest(f"input[{i}] is empty", "send at least one token", param=f"input[{i}]")
         inputs.append(tokens)
     size = engine.describe().embedding_size
-    if frame.dimensions is not None and frame.dimensions != size:
+    shorter = frame.dimensions if frame.dimensions not in (None, size) else None
+    if shorter is not None and (shorter > size or not engine.can_shorten(shorter)):
         raise UnsupportedParameter(
             f"this model's embeddings have {size} dimensions, not {frame.dimensions}",
             "leave dimensions out",
             param="dimensions",
         )
     total = sum(map(len, inputs))
-    return lambda: Result(frame.request_id, vectors=engine.embed(inputs), prompt_tokens=total)
+
+    def embed() -> Result:
+        vectors = engine.embed(inputs)
+        if shorter is not None:
+            vectors = [_cut(vector, shorter) for vector in vectors]
+        return Result(frame.request_id, vectors=vectors, prompt_tokens=total)
+
+    return embed
+
+
+def _cut(vector: bytes, size: int) -> bytes:
+    """Its first `size` values, of unit length again."""
+    import numpy as np
+
+    kept = np.frombuffer(vector, "<f4")[:size]
+    length = float(np.linalg.norm(kept))
+    return (kept / length if length else kept).astype("<f4").tobytes()
+
+
+def _reranked(engine: Engine, frame: Rerank) -> Result:
+    scores, tokens = engine.rerank(frame.query, frame.documents)
+    return Result(frame.request_id, scores=scores, prompt_tokens=tokens)
 
 
 def _check_ids(engine: Engine, ids: list[int], param: str) -> None:

@@ -1,4 +1,4 @@
-"""Embeddings of a causal language model: the mean of its last hidden states over the tokens, of unit length."""
+"""Embeddings: inputs of like length go through the model together; a layout makes vectors of its hidden states."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from typing import Any
 
 import torch
 
+from xin.backends.transformers.padded import groups, padded
+from xin.backends.transformers.sentence_layout import Layout
 from xin.errors import BadRequest
-
-MAX_TOKENS = 8192  # of one input, and of one pass with its padding
 
 
 class Embedder:
-    def __init__(self, model: Any, window: int) -> None:
-        self._model = model.base_model
+    """`limit`: tokens of one input at most."""
+
+    def __init__(self, model: Any, layout: Layout, *, limit: int, pad: int) -> None:
+        self._model = model
+        self._layout = layout
         self._device = model.get_input_embeddings().weight.device
-        self._limit = min(window, MAX_TOKENS)
+        self._limit = limit
+        self._pad = pad
 
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
-        """One little-endian float32 vector an input. Inputs of like length go through together."""
+        """One little-endian float32 vector an input."""
         for i, tokens in enumerate(inputs):
             if len(tokens) > self._limit:
                 raise BadRequest(
@@ -27,25 +31,18 @@ class Embedder:
                     param=f"input[{i}]",
                 )
         vectors: dict[int, bytes] = {}
-        group: list[int] = []
-        for i in sorted(range(len(inputs)), key=lambda i: -len(inputs[i])):
-            if group and len(inputs[group[0]]) * (len(group) + 1) > self._limit:
-                vectors |= self._pass(group, inputs)
-                group = []
-            group.append(i)
-        if group:
-            vectors |= self._pass(group, inputs)
+        for group in groups([len(tokens) for tokens in inputs]):
+            rows = self.vectors([inputs[i] for i in group]).numpy().astype("<f4")
+            vectors |= {i: row.tobytes() for i, row in zip(group, rows, strict=True)}
         return [vectors[i] for i in range(len(inputs))]
 
-    def _pass(self, group: list[int], inputs: list[list[int]]) -> dict[int, bytes]:
-        lengths = torch.tensor([len(inputs[i]) for i in group])
-        columns = int(lengths.max())
-        ids = torch.tensor([inputs[i] + [0] * (columns - len(inputs[i])) for i in group])
-        mask = torch.arange(columns) < lengths[:, None]
-        given = {"input_ids": ids.to(self._device), "attention_mask": mask.long().to(self._device)}
+    def vectors(self, rows: list[list[int]]) -> torch.Tensor:
+        ids, mask = padded(rows, self._pad)
+        ids, mask = ids.to(self._device), mask.to(self._device)
         with torch.inference_mode():
-            hidden = self._model(**given, use_cache=False).last_hidden_state
-        weights = mask.to(hidden.device)[..., None]
-        mean = (hidden.float() * weights).sum(1) / weights.sum(1)
-        unit = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy().astype("<f4")
-        return {i: row.tobytes() for i, row in zip(group, unit, strict=True)}
+            hidden = self._model(input_ids=ids, attention_mask=mask.long(), **self._without_cache()).last_hidden_state
+            return self._layout.vectors(hidden.float(), mask.to(hidden.device)).cpu()
+
+    def _without_cache(self) -> dict[str, bool]:
+        """Decoders would keep keys and values that nothing asks for."""
+        return {"use_cache": False} if getattr(self._model.config, "use_cache", False) else {}

@@ -14,7 +14,9 @@ from xin.worker.frames import Constraint, Ready
 
 if TYPE_CHECKING:
     from xin.backends.transformers.embedder import Embedder
+    from xin.backends.transformers.forward import Forward
     from xin.backends.transformers.loading import Loaded
+    from xin.backends.transformers.row_cache import RowCache
     from xin.chat.constraint import ConstraintFactory
 
 _LONGEST_DEFAULT = 8192
@@ -45,7 +47,7 @@ class TransformersEngine(Engine):
         self._threads = 0
         self.set_threads(int(os.environ.get("XIN_THREADS", "0")) or os.cpu_count() or 1)
         forward = Forward(loaded.model)
-        size, cell_bytes = _warm_up(forward)
+        size, warm = _warm_up(forward)
         self._vocabulary = Vocabulary(loaded.tokenizer, size, loaded.end_ids)
         self._scheduler = Scheduler(
             forward,
@@ -54,8 +56,9 @@ class TransformersEngine(Engine):
             window=self._window,
             n_parallel=options.n_parallel,
             n_batch=options.n_batch,
-            kv_cells=options.kv_cells or _cells(forward.device, cell_bytes, self._window, options.n_parallel),
-            cell_bytes=cell_bytes,
+            kv_cells=options.kv_cells or _cells(forward.device, warm.cell_bytes, self._window, options.n_parallel),
+            cell_bytes=warm.cell_bytes,
+            devices=warm.devices,
         )
         template = options.chat_template or _template(loaded.tokenizer)
         self._prompt = Prompt(self._vocabulary, weights, template)
@@ -64,13 +67,21 @@ class TransformersEngine(Engine):
         self._ready = self._describe(loaded, forward.device)
 
     @classmethod
-    def load(cls, weights: Weights, options: TransformersOptions, progress: Progress) -> TransformersEngine:
+    def load(cls, weights: Weights, options: TransformersOptions, progress: Progress) -> Engine:
+        """Models that write, that embed and that score pairs are told apart by their files."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        progress(0.0, "importing torch")
-        from xin.backends.transformers.loading import load_model
+        from xin.backends.transformers.kind import kind_of
 
-        loaded = load_model(weights, options, progress)
+        kind = kind_of(weights.paths[0]) if weights.paths else "causal"
+        progress(0.0, "importing torch")
+        if kind != "causal":
+            from xin.backends.transformers.encoder import EncoderEngine
+
+            return EncoderEngine.load_as(kind, weights, options, progress)
+        from xin.backends.transformers.loading import load_causal
+
+        loaded = load_causal(weights, options, progress)
         progress(0.95, "warming up")
         return cls(loaded, options, weights)
 
@@ -118,8 +129,10 @@ class TransformersEngine(Engine):
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
         if self._embedder is None:
             from xin.backends.transformers.embedder import Embedder
+            from xin.backends.transformers.sentence_layout import Layout
 
-            self._embedder = Embedder(self._model, self._window)
+            limit = min(self._window, _LONGEST_DEFAULT)
+            self._embedder = Embedder(self._model.base_model, Layout(), limit=limit, pad=0)
         return self._embedder.embed(inputs)
 
     def set_threads(self, n: int) -> None:
@@ -182,8 +195,8 @@ def _window(loaded: Loaded, options: TransformersOptions) -> int:
     return window
 
 
-def _warm_up(forward: Any) -> tuple[int, int]:
-    """One token through all layers: (vocabulary size, bytes of one token's keys and values)."""
+def _warm_up(forward: Forward) -> tuple[int, RowCache]:
+    """One token through all layers: (vocabulary size, what it left)."""
     import torch
 
     from xin.backends.transformers.row_cache import RowCache
@@ -194,7 +207,7 @@ def _warm_up(forward: Any) -> tuple[int, int]:
         logits = forward.run(cache, [[0]])
     if cache.width != 1 or not cache.cell_bytes:
         raise LoadFailed("this model keeps its keys and values in a way that this engine does not know")
-    return logits.shape[-1], cache.cell_bytes
+    return logits.shape[-1], cache
 
 
 def _cells(device: Any, cell_bytes: int, window: int, n_parallel: int) -> int:

@@ -1,4 +1,4 @@
-"""A causal language model and its tokenizer from a folder of safetensors, or from a GGUF that transformers can read."""
+"""A model and its tokenizer from a folder of safetensors, or from a GGUF that transformers can read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import transformers
 from safetensors import SafetensorError
 
 from xin.backends.base import Progress, Weights
+from xin.backends.transformers.native_twins import Twin, tokenizer_of, twin_of
 from xin.backends.transformers.options import Options
+from xin.backends.transformers.out_of_memory import is_out_of_memory
 from xin.backends.transformers.placement import device_of, dtype_of, quantization_config
 from xin.backends.transformers.remote_code import check_remote_code
 from xin.errors import LoadFailed, OutOfMemory
@@ -30,6 +32,7 @@ class Loaded:
     model: Any
     tokenizer: Any
     config: Any
+    folder: Path
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -48,73 +51,123 @@ class Loaded:
     @property
     def end_ids(self) -> list[int]:
         found: list[Any] = []
-        for source in (self.config, self.model.generation_config):
+        for source in (self.config, getattr(self.model, "generation_config", None)):
             value = getattr(source, "eos_token_id", None)
             found += value if isinstance(value, list) else [value]
         return [i for i in found if isinstance(i, int)]
 
 
-def load_model(weights: Weights, options: Options, progress: Progress) -> Loaded:
-    """LoadFailed, OutOfMemory or BadRequest with the reason."""
+def load_causal(weights: Weights, options: Options, progress: Progress) -> Loaded:
+    """A model that writes. LoadFailed, OutOfMemory or BadRequest with the reason."""
+    opened = _open(weights, options, progress)
+    _check_kind(opened.config, opened.text_config, opened.name)
+    loaded = _load(opened, transformers.AutoModelForCausalLM, weights, options)
+    if getattr(loaded.model, "_is_stateful", False):
+        raise _stateful(opened.name)
+    return loaded
+
+
+def load_encoder(weights: Weights, options: Options, progress: Progress, *, scores: bool) -> Loaded:
+    """A model whose hidden states embed, or one that scores pairs of texts. Raises as load_causal."""
+    opened = _open(weights, options, progress)
+    if scores:
+        return _load(opened, transformers.AutoModelForSequenceClassification, weights, options)
+    return _load(opened, transformers.AutoModel, weights, options, spare="pooler.")
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What a folder tells before its weights are read; `source` goes to every from_pretrained.
+
+    `twin`: it is loaded into another class than its own code's.
+    """
+
+    name: str
+    folder: Path
+    source: dict[str, Any]
+    device: torch.device
+    config: Any
+    tokenizer: Any
+    twin: Twin | None = None
+
+    @property
+    def text_config(self) -> Any:
+        return self.config.get_text_config(decoder=True)
+
+    @property
+    def is_gguf(self) -> bool:
+        return "gguf_file" in self.source
+
+
+def _open(weights: Weights, options: Options, progress: Progress) -> _Opened:
     if not weights.paths:
         raise LoadFailed("no weights were given", "give the path of a folder with .safetensors files")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     path = Path(weights.paths[0])
     folder = path if path.is_dir() else path.parent
-    device = device_of(options)
     source: dict[str, Any] = {"local_files_only": True}
+    twin = None
     if path.suffix == ".gguf":
         source["gguf_file"] = path.name
-    else:
+    elif (twin := twin_of(folder)) is None:
         source["trust_remote_code"] = check_remote_code(folder, options.trust_remote_code)
     name = weights.model_name or path.name
+    device = device_of(options)
     progress(0.05, "reading the configuration")
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, **source)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **source)
+        if twin is not None:
+            config, tokenizer = transformers.AutoConfig.for_model(twin.model_type, **twin.config), tokenizer_of(folder)
+        else:
+            config = transformers.AutoConfig.from_pretrained(folder, **source)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **source)
     except _FOREIGN as exc:
         raise LoadFailed(f"transformers cannot read {name}: {_in_short(exc)}") from exc
-    text_config = config.get_text_config(decoder=True)
-    _check_kind(config, text_config, name)
-    dtype = dtype_of(options, device, getattr(text_config, "dtype", None))
-    quantized = quantization_config(weights.quantization, options, device, dtype) if path.suffix != ".gguf" else None
     progress(0.1, "loading")
-    model = _weights(folder, source, name, {
-        "config": config,
+    return _Opened(name, folder, source, device, config, tokenizer, twin)
+
+
+def _load(opened: _Opened, auto: Any, weights: Weights, options: Options, spare: str | None = None) -> Loaded:
+    """`spare`: tensors whose names begin so may be missing, since nothing uses them."""
+    text_config = opened.text_config
+    dtype = dtype_of(options, opened.device, getattr(text_config, "dtype", None))
+    quantized = None
+    if not opened.is_gguf and getattr(opened.config, "quantization_config", None) is None:  # else it is in the file
+        quantized = quantization_config(weights.quantization, options, opened.device, dtype)
+    how: dict[str, Any] = {
+        "config": opened.config,
         "dtype": dtype,
-        "device_map": options.device_map or {"": device},
+        "device_map": options.device_map or {"": opened.device},
         "attn_implementation": None if options.attention == "auto" else options.attention,
         "quantization_config": quantized,
-    })  # fmt: skip
-    if getattr(model, "_is_stateful", False):
-        raise _stateful(name)
+        "use_safetensors": None if opened.is_gguf else True,
+    }
+    model, report = _weights(opened, auto, {key: value for key, value in how.items() if value is not None})
+    missing = {*report.get("missing_keys", ()), *(key for key, *_ in report.get("mismatched_keys", ()))}
+    lacking = sorted(key for key in missing if spare is None or not key.startswith(spare))
+    if lacking:  # transformers would go on with random numbers in their place
+        shown = ", ".join(lacking[:3])
+        raise LoadFailed(f"the weights of {opened.name} lack {len(lacking)} tensors: {shown}", "fetch the files again")
     _give_back()
-    loaded = Loaded(model.eval(), tokenizer, text_config)
+    loaded = Loaded(model.eval(), opened.tokenizer, text_config, opened.folder)
     if dtype != getattr(text_config, "dtype", dtype):
         loaded.notes.append(f"computes in {str(dtype).removeprefix('torch.')}")
     return loaded
 
 
-def _weights(folder: Path, source: dict[str, Any], name: str, how: dict[str, Any]) -> Any:
-    given = {key: value for key, value in how.items() if value is not None}
-    if "gguf_file" not in source:
-        given["use_safetensors"] = True
+def _weights(opened: _Opened, auto: Any, how: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    no_room = OutOfMemory(f"{opened.name} does not fit in memory", "choose 8-bit, 4-bit or a smaller model")
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, output_loading_info=True, **source, **given
-        )
-    except (torch.OutOfMemoryError, MemoryError) as exc:
-        raise OutOfMemory(f"{name} does not fit in memory", "choose 8-bit, 4-bit or a smaller model") from exc
-    except _FOREIGN as exc:
-        if "can't allocate memory" in str(exc) or "not enough memory" in str(exc):
-            raise OutOfMemory(f"{name} does not fit in memory", "choose 8-bit, 4-bit or a smaller model") from exc
-        raise LoadFailed(f"transformers cannot load {name}: {_in_short(exc)}") from exc
-    lacking = sorted({*report.get("missing_keys", ()), *(key for key, *_ in report.get("mismatched_keys", ()))})
-    if lacking:  # transformers would go on with random numbers in their place
-        shown = ", ".join(lacking[:3])
-        raise LoadFailed(f"the weights of {name} lack {len(lacking)} tensors: {shown}", "fetch the files again")
-    return model
+        if opened.twin is not None:
+            cls, how["state_dict"] = auto._model_mapping[type(opened.config)], opened.twin.tensors(opened.folder)
+            model, report = cls.from_pretrained(None, output_loading_info=True, **how)
+        else:
+            model, report = auto.from_pretrained(opened.folder, output_loading_info=True, **opened.source, **how)
+    except (*_FOREIGN, MemoryError) as exc:
+        if is_out_of_memory(exc):
+            raise no_room from exc
+        raise LoadFailed(f"transformers cannot load {opened.name}: {_in_short(exc)}") from exc
+    return model, report
 
 
 def _check_kind(config: Any, text_config: Any, name: str) -> None:

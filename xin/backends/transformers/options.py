@@ -28,6 +28,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     prefix_cache    conversations whose keys and values are kept, in RAM, after they ended; 0 = none
     prefix_cache_mib  MiB of RAM that they may take together
     chat_template   a Jinja template in place of the model's own
+    matryoshka      embeddings may be cut to fewer dimensions, for models that were trained so and do not tell
     trust_remote_code  REPO@COMMIT whose Python code may run, with all of your rights
     """
 
@@ -45,4 +46,5 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     prefix_cache: Annotated[int, Meta(ge=0, le=1000)] = 32
     prefix_cache_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
     chat_template: str | None = None
+    matryoshka: bool = False
     trust_remote_code: str | None = None

@@ -6,6 +6,7 @@ batched here; buffers grow by steps, so that a token costs one slice written, no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,9 @@ class RowState:
     def nbytes(self) -> int:
         return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
 
-    def first(self, length: int, device: torch.device) -> RowState:
-        """Its first `length` tokens, on the device that computes."""
-        return RowState([(k[:, :length].to(device), v[:, :length].to(device)) for k, v in self.layers])
+    def first(self, length: int) -> RowState:
+        """Its first `length` tokens: a view."""
+        return RowState([(keys[:, :length], values[:, :length]) for keys, values in self.layers])
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +45,10 @@ class _Frame:
 class RowCache(Cache):  # type: ignore[misc]
     """transformers writes each pass's keys and values through update(); advance() makes them count."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Sequence[torch.device] = ()) -> None:
+        """`devices`: where each layer computes; needed before rows are added from elsewhere."""
         self._frame = _Frame()
+        self._devices = devices
         super().__init__(layer_class_to_replicate=lambda: _RowLayer(self._frame))
         self.lengths: list[int] = []
 
@@ -53,6 +56,10 @@ class RowCache(Cache):  # type: ignore[misc]
     def width(self) -> int:
         """Columns in use: the length of the longest row."""
         return self._frame.end - self._frame.start
+
+    @property
+    def devices(self) -> list[torch.device]:
+        return [layer.keys.device for layer in self.layers]
 
     @property
     def cell_bytes(self) -> int:
@@ -88,7 +95,8 @@ class RowCache(Cache):  # type: ignore[misc]
         for i, (keys, values) in enumerate(state.layers):
             if i == len(self.layers):
                 self.layers.append(_RowLayer(frame))
-            self.layers[i].put(frame.rows - 1, keys, values)
+            device = self._devices[i] if self._devices else keys.device
+            self.layers[i].put(frame.rows - 1, keys.to(device), values.to(device))
         self.lengths.append(length)
         self._trim()
 
@@ -202,6 +210,8 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
             return
         if columns > have_columns:
             columns += max(SPARE_COLUMNS, columns // 4)
+        if rows > have_rows:
+            rows = max(rows, 2 * have_rows)
         shape = max(rows, have_rows), max(columns, have_columns)
         self.keys, self.values = (self._grown(t, *shape) for t in (self.keys, self.values))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from xin.backends.base import Load, Output, Request
 from xin.backends.logprob import token_logprob
 from xin.backends.prefix_cache import PrefixCache, common_prefix
 from xin.backends.transformers.forward import Forward
+from xin.backends.transformers.out_of_memory import is_out_of_memory
 from xin.backends.transformers.pace import Pace
 from xin.backends.transformers.row_cache import RowCache, RowState
 from xin.backends.transformers.sampler import Sampler
@@ -43,6 +45,7 @@ class Scheduler:
         n_batch: int,
         kv_cells: int,
         cell_bytes: int,
+        devices: Sequence[torch.device],
     ) -> None:
         self._forward = forward
         self._vocabulary = vocabulary
@@ -52,7 +55,8 @@ class Scheduler:
         self._kv_cells = kv_cells
         self._cell_bytes = cell_bytes
         self._pace = Pace(n_batch)
-        self._batch = RowCache()
+        self._devices = devices
+        self._batch = self._new_cache()
         self._running: list[Choice] = []  # the batch's rows, in their order
         self._reading: list[Reading] = []
         self._waiting: deque[Reading] = deque()
@@ -105,19 +109,26 @@ class Scheduler:
             return self._step()
 
     def _step(self) -> list[Output]:
-        self._admit()
-        reads = bool(self._reading) and (self._decoded_last or not self._running or self._gathers())
-        self._decoded_last = not reads
         try:
+            self._admit()
+            gathers = bool(self._running) and self._gathers()
+            reads = bool(self._reading) and (self._decoded_last or not self._running or gathers)
+            self._decoded_last = not reads
             if reads:
-                return self._read()
+                return self._read(self._pace.chunk(bool(self._running) and not gathers))
             return self._decode() if self._running else []
-        except (torch.OutOfMemoryError, MemoryError) as exc:
-            return self._fail(OutOfMemory(f"the keys and values do not fit in memory: {exc}", "launch with --kv-cells"))
+        except (RuntimeError, MemoryError) as exc:
+            if not is_out_of_memory(exc):
+                raise
+            message = f"the keys and values do not fit in memory: {exc}"
+            return self._fail(OutOfMemory(message, "launch with a smaller --kv-cells", param="kv_cells"))
 
     def close(self) -> None:
         self._running, self._reading, self._waiting = [], [], deque()
-        self._batch = RowCache()
+        self._batch = self._new_cache()
+
+    def _new_cache(self) -> RowCache:
+        return RowCache(self._devices)
 
     # -- admission
 
@@ -161,10 +172,10 @@ class Scheduler:
         if here >= max(shared, KEEP_AT_LEAST):
             shared, state = here, self._batch.state(row, here)
         elif parked is not None and len(tokens) + reading.choices[0].left <= self._window:
-            state = parked.state.first(shared, self._forward.device)
+            state = parked.state.first(shared)
             reading.tokens = tokens
         if state is not None:
-            reading.cache = RowCache()
+            reading.cache = self._new_cache()
             reading.cache.add(state)
             reading.computed = reading.cached = shared
 
@@ -236,18 +247,17 @@ class Scheduler:
 
     # -- one slice of the prompts
 
-    def _read(self) -> list[Output]:
+    def _read(self, budget: int) -> list[Output]:
         """The oldest prompt and the one with the shortest rest take turns, so that neither long nor short ones starve.
 
         Prompts that have just come and are of like length are read in one pass.
         """
         self._reads += 1
-        budget = self._pace.chunk(bool(self._running))
         chosen = self._reading[0] if self._reads % 2 else min(self._reading, key=lambda r: r.pending)
         group = self._alike(chosen, budget)
         started = time.perf_counter()
         if len(group) > 1:
-            cache = RowCache()
+            cache = self._new_cache()
             cache.open(len(group))
             logits = self._forward.run(cache, [r.tokens for r in group])
             for row, reading in enumerate(group):
@@ -277,7 +287,7 @@ class Scheduler:
     def _read_slice(self, reading: Reading, count: int) -> Any:
         """Read `count` tokens more; the logits after the last."""
         if reading.cache is None:
-            reading.cache = RowCache()
+            reading.cache = self._new_cache()
             reading.cache.open(1)
         piece = reading.tokens[reading.computed : reading.computed + count]
         logits = self._forward.run(reading.cache, [piece], keep=count if reading.wants_logprobs else 1)[0]
@@ -360,5 +370,5 @@ class Scheduler:
         """Everything that runs or is being read ends with this error."""
         choices = [*self._running, *(choice for reading in self._reading for choice in reading.choices)]
         self._running, self._reading = [], []
-        self._batch = RowCache()
+        self._batch = self._new_cache()
         return [Output(choice.request.id, choice.index, error=error) for choice in choices]

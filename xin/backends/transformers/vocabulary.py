@@ -55,7 +55,8 @@ class Vocabulary:
             )
         source = backend.to_str()
         self._raw, self._parsing = (_tokenizer(source, raw) for raw in (True, False))
-        self._byte_level = '"ByteLevel"' in json.dumps(json.loads(source).get("decoder"))
+        decoder = json.dumps(json.loads(source).get("decoder"))
+        self._byte_level, self._word_parts = '"ByteLevel"' in decoder, '"WordPiece"' in decoder
         self._added = self._parsing.get_added_tokens_decoder()
         self.size = size
         self.bos = _id(tokenizer.bos_token_id)
@@ -71,6 +72,11 @@ class Vocabulary:
         tokenizer = self._parsing if parse_special else self._raw
         ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special).ids
         return ids
+
+    def pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
+        """Two texts as the model reads them together: (ids, which text each id is of)."""
+        found = self._raw.encode(first, second)
+        return found.ids, found.type_ids
 
     def piece(self, token: int, special: bool = False) -> bytes:
         """The token's bytes; b"" for a control token unless `special`."""
@@ -100,6 +106,8 @@ class Vocabulary:
             return b""
         if self._byte_level:
             return b"".join(_BYTES.get(char) or char.encode() for char in text)
+        if self._word_parts:
+            return (text[2:] if text.startswith("##") else f" {text}").encode()
         if found := _BYTE.fullmatch(text):
             return bytes([int(found[1], 16)])
         return text.replace("▁", " ").encode()

@@ -108,6 +108,7 @@ def model_of(instance: Instance, address: str) -> Model:
         id=instance.model_uid,
         created=int(instance.launched_at),
         owned_by="xin",
+        model_type=_type_of(instance.model_ability),
         model_name=instance.model_name,
         model_engine=instance.model_engine,
         model_format=instance.model_format,
@@ -120,3 +121,9 @@ def model_of(instance: Instance, address: str) -> Model:
         replica=instance.replica,
         address=address,
     )
+
+
+def _type_of(abilities: list[str]) -> str:
+    """In Xinference's words: its client picks a handle by them."""
+    only = abilities[0] if len(abilities) == 1 else ""
+    return {"embed": "embedding", "rerank": "rerank"}.get(only, "LLM")

@@ -22,6 +22,7 @@ from xin.node.routes import (
     plan,
     recommend,
     registrations,
+    rerank,
     tokenize,
     xinference,
 )
@@ -37,6 +38,8 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/v1/embeddings", embeddings.create),
         web.get("/v1/models", models.list_models),
         web.get("/v1/models/{uid}", models.get_model),
+        # Jina, Cohere, Xinference
+        web.post("/v1/rerank", rerank.create),
         # vLLM
         web.post("/v1/tokenize", tokenize.tokenize),
         web.post("/v1/detokenize", tokenize.detokenize),
