@@ -21,6 +21,7 @@ COMMANDS = {
     "list": ("xin.cli.list", "List running models, or all that can be launched"),
     "terminate": ("xin.cli.launch", "End running models"),
     "plan": ("xin.cli.plan", "Say what of a model fits here, with how much context"),
+    "recommend": ("xin.cli.recommend", "Say what this node runs well, and how to launch it"),
     "show": ("xin.cli.show", "Show all that is known of a model"),
     "logs": ("xin.cli.logs", "Show what a model's process has said"),
     "bench": ("xin.cli.bench", "Measure a running model: first token, tokens a second"),

@@ -18,6 +18,7 @@ from xin import paths
 from xin.config import Config
 from xin.errors import EXIT_FAILURE, XinError
 from xin.node import runtime_file
+from xin.node.bandwidth import BandwidthProbe
 from xin.node.browser.visitors import Visitors
 from xin.node.devices.probe import Prober, Source
 from xin.node.devices.sampler import Sampler
@@ -41,6 +42,7 @@ from xin.node.keys import (
     MANAGER,
     PEERS,
     PLANNER,
+    RECOMMENDER,
     SAMPLER,
     STOP,
     VISITORS,
@@ -51,6 +53,7 @@ from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
 from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
+from xin.node.recommend import Recommender
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
 from xin.protocol.node import Event
@@ -85,6 +88,8 @@ def make_app(
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
     manager.check = planner.check_launch
+    probe = BandwidthProbe(paths.cache_dir() / "bandwidth.json")
+    app[RECOMMENDER] = Recommender(partial(_place, app), manager.known_models, probe)
     formats = app[FORMATS] = RepoFormats(Hub(), node.model_dirs)
     manager.settle = formats.settled
     jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, formats, partial(_engines_changed, app))

@@ -20,6 +20,7 @@ from xin.node.routes import (
     models,
     node_info,
     plan,
+    recommend,
     registrations,
     rerank,
     tokenize,
@@ -73,6 +74,7 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.get("/api/jobs/{id}/log", jobs.log),
         web.post("/api/jobs/{id}/{action}", jobs.act),
         web.post("/api/plan", plan.plan),
+        web.get("/api/recommend", recommend.recommend),
         web.get("/api/engines/{name}/options", engine_options.options),
         web.post("/api/stop", node_info.stop),
         # the workbench in a browser
