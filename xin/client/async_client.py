@@ -61,6 +61,7 @@ class AsyncClient:
     models = _call(calls.models)
     local_models = _call(calls.local_models)
     catalogue = _call(calls.catalogue)
+    recommend = _call(calls.recommend)
     launch = _call(calls.launch)
     terminate = _call(calls.terminate)
     cancel_launch = _call(calls.cancel_launch)

@@ -20,6 +20,7 @@ from xin.discovery import own_addresses
 from xin.errors import EXIT_FAILURE, XinError
 from xin.node import runtime_file
 from xin.node.admission import Admission
+from xin.node.bandwidth import BandwidthProbe
 from xin.node.browser.visitors import Visitors
 from xin.node.devices.probe import Prober, Source
 from xin.node.devices.sampler import Sampler
@@ -48,6 +49,7 @@ from xin.node.keys import (
     PAIRING,
     PEERS,
     PLANNER,
+    RECOMMENDER,
     RELAY,
     SAMPLER,
     STOP,
@@ -60,6 +62,7 @@ from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
 from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
+from xin.node.recommend import Recommender
 from xin.node.relay import Relay
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
@@ -105,6 +108,8 @@ def make_app(
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
     manager.check = planner.check_launch
+    probe = BandwidthProbe(paths.cache_dir() / "bandwidth.json")
+    app[RECOMMENDER] = Recommender(partial(_place, app), manager.known_models, probe)
     formats = app[FORMATS] = RepoFormats(Hub(), node.model_dirs)
     manager.settle = formats.settled
     jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, formats, partial(_engines_changed, app))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xin.node.node_info import SelfDescription
     from xin.node.peers import Peers
     from xin.node.plan import Planner
+    from xin.node.recommend import Recommender
     from xin.node.relay import Relay
     from xin.node.repo_formats import RepoFormats
     from xin.node.trust.cluster import ClusterActs
@@ -34,6 +35,7 @@ SAMPLER: web.AppKey[Sampler] = web.AppKey("sampler")
 MANAGER: web.AppKey[Manager] = web.AppKey("manager")
 JOBS: web.AppKey[Jobs] = web.AppKey("jobs")
 DESCRIPTION: web.AppKey[SelfDescription] = web.AppKey("description")
+RECOMMENDER: web.AppKey[Recommender] = web.AppKey("recommender")
 PLANNER: web.AppKey[Planner] = web.AppKey("planner")
 PEERS: web.AppKey[Peers] = web.AppKey("peers")
 FORMATS: web.AppKey[RepoFormats] = web.AppKey("formats")
