@@ -12,7 +12,7 @@ DOC = Path(__file__).parents[1] / "docs" / "tui.md"
 SECTION = re.compile(r"(?<=<!-- keys -->\n).*?(?=<!-- end of keys -->)", re.DOTALL)
 TITLES = {
     "Everywhere": ("place", "help", "palette", "jump", "zoom", "repaint", "quit"),
-    "Bench": ("bench", "tree"),
+    "Bench": ("bench", "tree", "files"),
     "Chat": ("chat",),
     "Chat's dialogs": ("panes", "params", "vote", "diff", "sessions", "export", "model_choice"),
     "Launch": ("launch", "fit", "context", "choice"),

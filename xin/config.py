@@ -16,6 +16,7 @@ from xin.errors import UsageError
 
 DEFAULT_PORT = 9997
 LAN_PORT = 9996
+PAIR_PORT = 9995
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -24,8 +25,13 @@ Seconds = Annotated[float, Meta(ge=0)]
 class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`[node]`: one daemon.
 
-    host            address to listen on; only loopback until clusters exist
+    host            address to listen on; beyond loopback every request needs an API key
     port            0 = any free one
+    api_key         a key that may do everything, besides those of `xin keys`; set, it is asked for on loopback too
+    allowed_hosts   names by which apps and proxies address the node, besides its own
+    lan_port        where paired nodes meet over mutual TLS; 0 = any free one
+    pair_port       where a newcomer knocks while pairing is open; 0 = any free one
+    lan_host        address of those two doors; empty = all
     name            shown to others; default: the host name
     private         neither announce nor look for other nodes
     peers           URLs of nodes on this machine to follow besides those found by themselves
@@ -39,6 +45,11 @@ class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: Port = DEFAULT_PORT
+    api_key: Annotated[str, Meta(min_length=1)] | None = None
+    allowed_hosts: list[str] = []
+    lan_port: Port = LAN_PORT
+    lan_host: str = ""
+    pair_port: Port = PAIR_PORT
     name: str = ""
     private: bool = False
     peers: list[str] = []

@@ -101,8 +101,13 @@ class Mdns:
         """Where this host can be reached by others."""
         if self.interfaces is not None:
             return list(self.interfaces)
-        found = [address.address.partition("%")[0] for net in psutil.net_if_addrs().values() for address in net]
-        return sorted(filter(_is_reachable, found))[:MAX_ADDRESSES]
+        return own_addresses()
+
+
+def own_addresses() -> list[str]:
+    """Where this host can be reached by others."""
+    found = [address.address.partition("%")[0] for net in psutil.net_if_addrs().values() for address in net]
+    return sorted(filter(_is_reachable, found))[:MAX_ADDRESSES]
 
 
 async def _whole(closing: Coroutine[None, None, None]) -> None:

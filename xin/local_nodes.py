@@ -30,6 +30,7 @@ class LocalNode(msgspec.Struct):
     endpoint: str
     nonce: str
     started_at: float
+    keyed: bool = False  # its requests need a key: see xin.protocol.local_key
 
 
 def folder() -> Path:

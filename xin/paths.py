@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import platformdirs
@@ -28,7 +29,9 @@ def state_dir() -> Path:
 
 def runtime_dir() -> Path:
     """0600 files that prove a process of this user, one a running node; gone after a reboot."""
-    return _home("run") or Path(platformdirs.user_runtime_dir("xin"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs tells of each fallback, in every command
+        return _home("run") or Path(platformdirs.user_runtime_dir("xin"))
 
 
 def config_file() -> Path:

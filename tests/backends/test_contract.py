@@ -54,7 +54,7 @@ def make(engine: str, request: pytest.FixtureRequest) -> WorkerProcess:
         return WorkerProcess("echo", tokens_per_second=200.0, ttft_ms=20.0)
     if engine == "transformers":
         folder: Path = request.getfixturevalue("tiny_llama")
-        return WorkerProcess("transformers", [str(folder)], context_length=1024, n_parallel=4, n_batch=64)
+        return WorkerProcess("transformers", [str(folder)], context_length=2048, n_parallel=4, n_batch=64)
     path: Path = request.getfixturevalue("smollm2")
     return WorkerProcess("llama.cpp", [str(path)], context_length=1024, n_parallel=4)
 

@@ -29,6 +29,7 @@ class Peer:
 
     def __init__(self, events: list[str], cut: int, pause: float) -> None:
         self.events, self.cut, self.pause = events, cut, pause
+        self.answering: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> str:
         self.server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
@@ -36,9 +37,16 @@ class Peer:
 
     async def __aexit__(self, *_: object) -> None:
         self.server.close()
+        for task, writer in self.answering.items():  # a client that has enough leaves it in mid-sentence
+            task.cancel()
+            writer.transport.abort()
+        await asyncio.gather(*self.answering, return_exceptions=True)
         await self.server.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.answering[task] = writer
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for event in self.events:

@@ -88,7 +88,7 @@ def test_list_all_fits_80_columns(node: NodeProcess) -> None:
         (["chat", "narwhal", "hi"], 3, "narwhal"),
         (["chat", "echo", "narwhal", "-p", "hi"], 3, "narwhal"),
         (["list", "-e", "ftp://x"], 2, "ftp://x"),
-        (["node", "--host", "0.0.0.0"], 2, "0.0.0.0"),
+        (["node", "--host", "0.0.0.0", "--api-key", ""], 2, "api_key"),
     ],
 )
 def test_failures_are_a_cause_a_hint_and_a_code(node: NodeProcess, arguments: list[str], code: int, cause: str) -> None:

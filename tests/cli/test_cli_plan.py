@@ -55,3 +55,23 @@ def test_a_text_file_is_refused(node: NodeProcess, tmp_path: Path):
     file.write_text("not a model")
     done = node.xin("plan", str(file))
     assert done.returncode != 0 and "a text file" in done.stderr
+
+
+def test_what_is_recommended_can_be_launched_by_its_command(node: NodeProcess):
+    done = node.xin("recommend", "-c", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["models"]
+    assert len(found) == 2
+    table = node.xin("recommend", "--count", "2")
+    header, *rows = table.stdout.splitlines()
+    assert header.split()[0] == "MODEL" and len(rows) == 2
+    assert all(f"xin launch {row.split()[0]} --context-length" in row for row in rows)
+    for model in found:
+        words = model["command"].split()
+        planned = node.xin("plan", *words[2:], "-q", model["quantization"], "--json")
+        assert planned.returncode == 0, planned.stderr
+        [planned_row] = json.loads(planned.stdout)["rows"]
+        assert planned_row["context_length"] == model["context_length"]
+    nothing = node.xin("recommend", "--ability", "telepathy")
+    assert nothing.returncode == 0 and not nothing.stdout and "nothing" in nothing.stderr
+    assert node.xin("recommend", "--count", "0").returncode == 2

@@ -75,10 +75,16 @@ def test_a_port_taken_by_others_is_told(tmp_path):
     assert (told.returncode, "taken by another program" in told.stderr) == (1, True)
 
 
-def test_it_listens_on_loopback_only(tmp_path):
-    told = start_on(LiveNode(tmp_path, host="0.0.0.0"), 0)
+def test_an_address_of_another_host_is_refused(tmp_path):
+    told = start_on(LiveNode(tmp_path, host="192.0.2.1"), 0)
     assert told.returncode == 1
-    assert "loopback only" in told.stderr
+    assert "cannot listen on 192.0.2.1" in told.stderr
+
+
+def test_an_empty_key_stops_the_start(tmp_path):
+    told = start_on(LiveNode(tmp_path, host="0.0.0.0", api_key=""), 0)
+    assert told.returncode != 0
+    assert "api_key" in told.stderr
 
 
 @pytest.mark.parametrize("how", ["signal", "request"])

@@ -17,6 +17,7 @@ from xin.protocol.node import (
     Plan,
     PlanCell,
     PlanRow,
+    Recommendations,
 )
 from xin.sessions.records import MessageRecord, PaneRecord, SessionRecord
 from xin.sessions.store import SessionStore
@@ -63,6 +64,9 @@ class StillClient:
             local("llama-3.1-8b-instruct", "Q4_K_M", 4.9, 8.0),
             local("smollm2", "Q4_1", 0.09, 0.135),
         ]
+
+    async def recommend(self) -> Recommendations:
+        return Recommendations(node=self._node_id)
 
     async def catalogue(self) -> list[CatalogueModel]:
         return [

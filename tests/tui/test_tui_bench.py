@@ -7,12 +7,14 @@ import time
 from collections import deque
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 
-from xin.protocol.node import Device, Instance, InstanceStats, Job, LocalModel, NodeInfo, WorkerInfo
+from xin.protocol.node import Device, Instance, InstanceStats, Job, LocalModel, NodeInfo, Recommendation, WorkerInfo
 from xin.tui import glyphs
 from xin.tui.app import Workbench
+from xin.tui.model_actions import request_of
 from xin.tui.screens.bench import BenchScreen
 from xin.tui.settings import TuiSettings
 from xin.tui.store import NodeView, Target
@@ -352,6 +354,37 @@ async def test_without_a_node_the_bench_says_what_to_do():
         await drawn(app, pilot)
         text = app.query_one(Launchables).text
         assert "no xin node answers" in text and "s  start one here" in text and "a  add one" in text
+
+
+async def test_an_empty_bench_offers_what_would_run_well_too():
+    advice = Recommendation(
+        model_name="qwen3:4b-Q4_K_M",
+        quantization="Q4_K_M",
+        model_format="gguf",
+        model_engine="llama.cpp",
+        model_size_in_billions=4,
+        context_length=8192,
+        weights_bytes=5 * 2**29,
+        fetch_bytes=5 * 2**29,
+        need_bytes=4 * 2**30,
+        device_id="cpu",
+        device_name="cpu",
+        tokens_per_second=11.6,
+    )
+    at_hand = msgspec.structs.replace(advice, model_name="here", fetch_bytes=0)
+    echo = LocalModel(model_name="echo", model_engine="echo", model_format="echo", quantization="none")
+    async with bench(node("a", "one", "self", devices=[ram()])) as (app, pilot):
+        view = app.screen.query_one(BenchView)
+        view.launchables, view.recommended = [echo], [advice, at_hand]
+        view.draw()
+        await drawn(app, pilot)
+        offer = app.query_one(Launchables)
+        assert len(offer.list.lines) == 2  # what is here is listed once, by its own row
+        assert "qwen3:4b-Q4_K_M" in offer.list.lines[0] and "to fetch, ~12 tok/s" in offer.list.lines[0]
+        assert "2.5" in offer.list.lines[0] and "echo" in offer.list.lines[1] and "to fetch" in offer.text
+        assert view.offered is not None
+        request = request_of(view.offered)
+        assert (request.model_name, request.quantization) == ("qwen3:4b-Q4_K_M", "Q4_K_M")
 
 
 async def test_zoom_shows_one_panel_and_escape_all():

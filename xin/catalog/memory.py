@@ -36,6 +36,11 @@ def embedding_parameters(shape: Shape) -> int:
     return (shape.vocabulary * (1 if shape.tied else 2) + shape.positions) * shape.hidden
 
 
+def expert_parameters(shape: Shape) -> int:
+    """Of all experts of all layers; 0 where there are none."""
+    return shape.layers * shape.experts * shape.ffn * shape.hidden * (3 if shape.gated else 2)
+
+
 def parameters(shape: Shape) -> int:
     """Without biases and norms, which are less than a thousandth."""
     return linear_parameters(shape) + embedding_parameters(shape)

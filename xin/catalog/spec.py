@@ -127,6 +127,7 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     shapes       by size: f"{size_in_billions:g}"
     notes        what a person should know before taking it, one sentence each
     published    memory as tables of others told it
+    released     year and month, as 2025-04; "" = not known here, and then it is not recommended
     """
 
     name: str
@@ -142,6 +143,7 @@ class Family(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     shapes: dict[str, Shape] = {}
     notes: list[str] = []
     published: list[Published] = []
+    released: str = ""
     variants: Sequence[Variant]
 
 

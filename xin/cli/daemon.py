@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xin import paths
 from xin.client import Client
-from xin.errors import ForeignServer, Unreachable
+from xin.errors import ForeignServer, Unauthorized, Unreachable
 
 START_SECONDS = 30.0
 POLL_SECONDS = 0.02
@@ -69,6 +69,8 @@ def _answers(client: Client) -> bool:
         raise
     except Unreachable:
         return False
+    except Unauthorized:
+        return True  # it was started with a key, which a new client reads from its file
     return True
 
 

@@ -9,9 +9,9 @@ import typer
 
 from xin import config
 from xin.cli import arguments, output
-from xin.cli.connection import LOOPBACK, connect
+from xin.cli.connection import connect
 from xin.client import Client
-from xin.errors import Unreachable, UsageError, XinError
+from xin.errors import Unreachable, XinError
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -22,7 +22,13 @@ STOP_SECONDS = 60.0
 def node(
     context: typer.Context,
     host: Annotated[
-        str | None, typer.Option("--host", "-H", help="Address to listen on; only loopback for now.")
+        str | None, typer.Option("--host", "-H", help="Address to listen on; beyond 127.0.0.1 an API key is needed.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option("--api-key", metavar="KEY", help="A key that may do everything (XIN_NODE_API_KEY).")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="A name it is addressed by; repeat.")
     ] = None,
     port: Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="0 = any free one [9997].")] = None,
     name: Annotated[str | None, typer.Option("--name", help="What others call it [the host's name].")] = None,
@@ -37,9 +43,17 @@ def node(
     """Run this machine's node until Ctrl-C. Settings not given come from XIN_NODE_* and config.toml."""
     if context.invoked_subcommand is not None:
         return
-    flags = {"host": host, "port": port, "name": name, "private": private or None, "peers": peer, "threads": threads}
+    flags = {
+        "host": host,
+        "port": port,
+        "api_key": api_key,
+        "allowed_hosts": allowed_host,
+        "name": name,
+        "private": private or None,
+        "peers": peer,
+        "threads": threads,
+    }
     settings = config.load(flags={"node": flags})
-    _check_loopback(settings.node.host)
     from xin.node.app import run  # the node's imports are for the node alone
 
     raise typer.Exit(run(settings))
@@ -56,14 +70,6 @@ def stop(endpoint: arguments.Endpoint = None, json: arguments.Json = False) -> N
         output.print_json({"stopped": info.name, "endpoint": info.endpoint})
     else:
         output.say(f"node {info.name} at {client.endpoint} has stopped")
-
-
-def _check_loopback(host: str) -> None:
-    if host not in LOOPBACK:
-        raise UsageError(
-            f"--host {host}: a node listens only on this machine for now, since nothing yet keeps strangers out",
-            "from another machine: ssh -L 9997:127.0.0.1:9997 THIS_HOST",
-        )
 
 
 def _wait_until_gone(client: Client) -> None:

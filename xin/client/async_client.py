@@ -9,7 +9,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import httpx
 
-from xin.client import calls, wire
+from xin.client import calls, trust_calls, wire
+from xin.client.credentials import key_for
 from xin.client.exchange import Call, Stream, failure
 from xin.config import ClientConfig
 from xin.errors import XinError
@@ -41,8 +42,8 @@ class AsyncClient:
     def __init__(self, endpoint: str = "", api_key: str | None = None) -> None:
         self.endpoint = wire.base_url(endpoint or ClientConfig().endpoint)
         self._http = httpx.AsyncClient(**wire.settings(self.endpoint))
-        if api_key:
-            self._http.headers["authorization"] = f"Bearer {api_key}"
+        if key := api_key or key_for(self.endpoint):
+            self._http.headers["authorization"] = f"Bearer {key}"
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -60,6 +61,7 @@ class AsyncClient:
     models = _call(calls.models)
     local_models = _call(calls.local_models)
     catalogue = _call(calls.catalogue)
+    recommend = _call(calls.recommend)
     launch = _call(calls.launch)
     terminate = _call(calls.terminate)
     cancel_launch = _call(calls.cancel_launch)
@@ -78,6 +80,17 @@ class AsyncClient:
     files = _call(calls.files)
     remove_files = _call(calls.remove_files)
     stop = _call(calls.stop)
+
+    api_keys = _call(trust_calls.keys)
+    add_key = _call(trust_calls.add_key)
+    revoke_key = _call(trust_calls.revoke_key)
+    members = _call(trust_calls.members)
+    open_pairing = _call(trust_calls.open_pairing)
+    close_pairing = _call(trust_calls.close_pairing)
+    join_cluster = _call(trust_calls.join_cluster)
+    rotate_cluster = _call(trust_calls.rotate_cluster)
+    revoke_member = _call(trust_calls.revoke_member)
+    leave_cluster = _call(trust_calls.leave_cluster)
 
     chat = _call(calls.chat)
     chat_stream = _stream(calls.chat_stream)

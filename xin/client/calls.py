@@ -28,6 +28,7 @@ from xin.protocol.node import (
     NodeInfo,
     OptionSpec,
     Plan,
+    Recommendations,
     RemoveFiles,
     WeightFiles,
 )
@@ -96,6 +97,12 @@ def local_models() -> Call[list[LocalModel]]:
 def catalogue() -> Call[list[CatalogueModel]]:
     """All that could be launched: families, with what is here of each, then what is here of no family."""
     return _get("/api/catalogue", list[CatalogueModel])
+
+
+def recommend(n: int = 5, ability: str = "chat") -> Call[Recommendations]:
+    """What the node runs well, the best first."""
+    request = Request("GET", "/api/recommend", params={"n": str(n), "ability": ability})
+    return exchange(request, reader(Recommendations))
 
 
 def launch(request: LaunchRequest, *, wait: bool = True, on_demand: bool = False) -> Call[str]:

@@ -15,9 +15,12 @@ from functools import partial
 from aiohttp import web
 
 from xin import paths
-from xin.config import Config
+from xin.config import Config, NodeConfig
+from xin.discovery import own_addresses
 from xin.errors import EXIT_FAILURE, XinError
 from xin.node import runtime_file
+from xin.node.admission import Admission
+from xin.node.bandwidth import BandwidthProbe
 from xin.node.browser.visitors import Visitors
 from xin.node.devices.probe import Prober, Source
 from xin.node.devices.sampler import Sampler
@@ -29,8 +32,10 @@ from xin.node.identity import Identity, identify
 from xin.node.job_book import JobBook
 from xin.node.job_launches import LaunchJobs
 from xin.node.jobs import Jobs
+from xin.node.key_book import ALL_SCOPES, KeyBook
 from xin.node.keys import (
     BODY_LIMIT,
+    CLUSTER,
     CONFIG,
     DESCRIPTION,
     EVENTS,
@@ -38,11 +43,17 @@ from xin.node.keys import (
     FORMATS,
     IDENTITY,
     JOBS,
+    KEY_BOOK,
+    LAN_DOOR,
     MANAGER,
+    PAIRING,
     PEERS,
     PLANNER,
+    RECOMMENDER,
+    RELAY,
     SAMPLER,
     STOP,
+    TRUST,
     VISITORS,
 )
 from xin.node.listener import open_listener
@@ -51,8 +62,15 @@ from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
 from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
+from xin.node.recommend import Recommender
+from xin.node.relay import Relay
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
+from xin.node.trust.cluster import ClusterActs
+from xin.node.trust.lan_door import LanDoor
+from xin.node.trust.pairing import PairingDoor
+from xin.node.trust.trust import Trust
+from xin.protocol.local_key import local_key
 from xin.protocol.node import Event
 
 BODY_BYTES = 64 * 2**20
@@ -70,8 +88,13 @@ def make_app(
     """
     node = config.node
     identity = identity or identify(node)
-    app = web.Application(middlewares=[errors_to_bodies, make_guard(node.host)], client_max_size=BODY_BYTES)
+    keys = KeyBook(paths.data_dir() / "keys.json")
+    trust = Trust(identity, paths.data_dir() / "cluster", partial(_addresses, node))
+    guard = make_guard(node.host, node.allowed_hosts, admit=Admission(node, keys, trust.is_member).admit)
+    app = web.Application(middlewares=[errors_to_bodies, guard], client_max_size=BODY_BYTES)
     app[BODY_LIMIT] = BODY_BYTES
+    app[KEY_BOOK] = keys
+    _open_doors(app, node, identity, trust)
     app[CONFIG] = node
     app[IDENTITY] = identity
     app[STOP] = asyncio.Event()
@@ -85,18 +108,37 @@ def make_app(
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
     manager.check = planner.check_launch
+    probe = BandwidthProbe(paths.cache_dir() / "bandwidth.json")
+    app[RECOMMENDER] = Recommender(partial(_place, app), manager.known_models, probe)
     formats = app[FORMATS] = RepoFormats(Hub(), node.model_dirs)
     manager.settle = formats.settled
     jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, formats, partial(_engines_changed, app))
     manager.fetch = jobs.fetch
-    app[PEERS] = Peers(node, identity, events)
+    app[PEERS] = Peers(node, identity, events, trust=None if node.private else trust)
+    app[RELAY] = Relay(app[PEERS])
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.extend([_sampling, _managing, _peering])
+    app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])
     app.on_shutdown.extend([_drain, _close_visits])
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
     return app
+
+
+def _open_doors(app: web.Application, node: NodeConfig, identity: Identity, trust: Trust) -> None:
+    """What others than this machine's programs get in by; none of it is open yet."""
+    if node.api_key:
+        app[KEY_BOOK].give(node.api_key, ALL_SCOPES)
+    if identity.keyed:
+        app[KEY_BOOK].give(local_key(identity.nonce), ALL_SCOPES)
+    app[TRUST] = trust
+    app[LAN_DOOR] = LanDoor(identity, trust, node.lan_host, node.lan_port)
+    app[PAIRING] = PairingDoor(trust, node.lan_host, node.pair_port, partial(_addresses, node))
+    app[CLUSTER] = ClusterActs(trust, app[LAN_DOOR], app[PAIRING])
+
+
+def _addresses(node: NodeConfig) -> list[str]:
+    return [node.lan_host] if node.lan_host else own_addresses()
 
 
 async def _engines_changed(app: web.Application) -> None:
@@ -120,8 +162,21 @@ async def _managing(app: web.Application) -> AsyncIterator[None]:
     yield  # _drain ends it, while its answers can still be sent
 
 
+async def _trusting(app: web.Application) -> AsyncIterator[None]:
+    if not app[CONFIG].private:
+        await app[TRUST].load()
+    yield
+    await app[PAIRING].close()
+    await app[LAN_DOOR].close()
+
+
 async def _peering(app: web.Application) -> AsyncIterator[None]:
     async with app[PEERS]:
+        yield
+
+
+async def _relaying(app: web.Application) -> AsyncIterator[None]:
+    async with app[RELAY]:
         yield
 
 
@@ -155,8 +210,9 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
     await runner.setup()
     try:
         site = web.SockSite(runner, listener)
-        await site.start()
         await asyncio.to_thread(runtime_file.write, identity)
+        await site.start()
+        await _open_to_others(app, runner)
         await app[PEERS].announce()
         gc.freeze()  # what is loaded stays: no collection between two tokens need look at it
         print(f"xin node {identity.name} ready on {identity.endpoint}", flush=True)
@@ -167,6 +223,15 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
         signals.close()
     _say("stopped")
     return 1 if app[FORCE].is_set() else 0
+
+
+async def _open_to_others(app: web.Application, runner: web.AppRunner) -> None:
+    """The doors beyond loopback, as far as this node has any. A first API key is made and shown, this once."""
+    if not app[CONFIG].private:
+        await app[LAN_DOOR].serve_on(runner)
+    if app[IDENTITY].keyed and app[CONFIG].api_key is None and not app[KEY_BOOK].keys():
+        made = await app[KEY_BOOK].add("first", ALL_SCOPES)
+        _say(f"requests need an API key; this one may do everything and is not shown again: {made.key}")
 
 
 async def _drain(app: web.Application) -> None:

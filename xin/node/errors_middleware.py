@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
@@ -12,9 +13,10 @@ from aiohttp.typedefs import Handler
 
 from xin import __version__
 from xin.errors import InternalError, MethodNotAllowed, NotFound, TooLarge, XinError, from_code
-from xin.node.keys import BODY_LIMIT
+from xin.node.keys import BODY_LIMIT, IDENTITY
 
 REQUEST_ID = "x-request-id"
+SERVED_BY = "xin-node"  # the name of the node that answered, percent-encoded
 log = logging.getLogger("xin.node")
 _encode = msgspec.json.Encoder().encode
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -39,8 +41,9 @@ async def errors_to_bodies(request: web.Request, handler: Handler) -> web.Stream
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """`on_response_prepare`: every response names its request."""
+    """`on_response_prepare`: every response names its request and its node."""
     response.headers[REQUEST_ID] = request.get(REQUEST_ID, "")
+    response.headers.setdefault(SERVED_BY, quote(request.app[IDENTITY].name))
     response.headers["x-content-type-options"] = "nosniff"
     response.headers["Server"] = f"xin/{__version__}"
 
@@ -52,7 +55,7 @@ def internal(request: web.Request) -> InternalError:
 
 
 def error_response(exc: XinError) -> web.Response:
-    headers = {"Retry-After": "1"} if exc.status == 503 else None
+    headers = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(exc.status)
     return web.Response(
         body=_encode(exc.body()), status=exc.status, content_type="application/json", charset="utf-8", headers=headers
     )

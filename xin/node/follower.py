@@ -1,4 +1,4 @@
-"""Follows one trusted node on loopback through its event stream."""
+"""Follows one trusted node through its event stream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -14,6 +16,7 @@ import msgspec
 from xin.errors import Forbidden
 from xin.local_nodes import proves
 from xin.protocol import sse
+from xin.protocol.local_key import local_key
 from xin.protocol.node import Event, Instance, Peer, decode_event
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ class Follower:
     device samples, while wanted. `nonce`: what stands in the node's 0600 file; None trusts the endpoint as it is.
     """
 
+    relation = "local"
+    silence_seconds: float | None = None
+
     def __init__(
         self,
         session: aiohttp.ClientSession,
@@ -63,6 +69,9 @@ class Follower:
         self._samples = samples
         self._response: aiohttp.ClientResponse | None = None
         self._stopping = False
+        # Of every request: how it is encrypted, or the key by which programs of one user know one another.
+        self.how: Mapping[str, Any] = {"headers": {"Authorization": f"Bearer {local_key(nonce)}"}} if nonce else {}
+        self._query: Mapping[str, str] = {"peer": "1"}
 
     def want_samples(self, wanted: bool) -> None:
         """Asks anew, since a stream's kind is fixed when it opens."""
@@ -116,10 +125,13 @@ class Follower:
     async def _follow(self) -> bool:
         """Until the stream ends; tells whether it began with the node's snapshot."""
         began = False
-        query = {"peer": "1", "samples": "1"} if self._samples else {"peer": "1"}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        query = {**self._query, "samples": "1"} if self._samples else self._query
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=self.silence_seconds or SILENCE_SECONDS
+        )
+        url = f"{self.endpoint}/api/events"
         try:
-            async with self._session.get(f"{self.endpoint}/api/events", params=query, timeout=timeout) as response:
+            async with self._session.get(url, params=query, timeout=timeout, **self.how) as response:
                 response.raise_for_status()
                 self._response = response
                 decoder = sse.Decoder()
@@ -166,11 +178,11 @@ class Follower:
         self.peer = Peer(
             id=node.id,
             name=node.name,
-            relation="local",
+            relation=self.relation,
             status="alive",
             version=node.version,
             endpoint=self.endpoint,
-            addresses=["127.0.0.1"],
+            addresses=[urlsplit(self.endpoint).hostname or ""],
             lan_port=node.lan_port,
             seen_at=time.time(),
             node=node,

@@ -1,4 +1,4 @@
-"""What keeps web pages out of a node that listens on loopback without a key.
+"""What keeps web pages out of a node, and strangers out of one that others can reach.
 
 Host is checked on every request (DNS rebinding), Origin and Sec-Fetch-Site on everything that may change state
 (Fetch metadata, W3C), and a body must be JSON, which a page cannot send elsewhere without a preflight.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -20,28 +22,49 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
-def make_guard(own_host: str) -> Middleware:
-    """The middleware for a node that listens on `own_host`."""
+def make_guard(own_host: str, allowed_hosts: Sequence[str] = (), *, admit: Callable[[web.Request], None]) -> Middleware:
+    """The middleware for a node that listens on `own_host`. `admit` raises for whom may not do what is asked."""
+    names = own_names(own_host, allowed_hosts)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        check_host(request, own_host)
+        if not has_client_certificate(request):  # a browser has none, so no name can be rebound to that door
+            check_host(request, names)
         if request.method not in SAFE_METHODS or hdrs.UPGRADE in request.headers:
             check_origin(request)
         check_body_type(request)
+        admit(request)
         return await handler(request)
 
     return guard
 
 
-def check_host(request: web.Request, own_host: str) -> None:
-    """Forbidden unless Host is a loopback name or address, or what the node listens on; any port."""
+def own_names(own_host: str, allowed_hosts: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a name or address in Host means this node.
+
+    One that listens everywhere has many addresses: any is taken, since only names can be rebound.
+    """
+    known = {own_host.lower(), *(name.lower().rstrip(".") for name in allowed_hosts)}
+    everywhere = own_host in ("0.0.0.0", "::")
+    if everywhere:
+        own = socket.gethostname().lower()
+        known |= {own, f"{own}.local"}
+    return lambda name: is_loopback(name) or name in known or (everywhere and _is_address(name))
+
+
+def check_host(request: web.Request, is_own: Callable[[str], bool]) -> None:
+    """Forbidden unless Host is a name or address of this node; any port."""
     given = request.headers.getall(hdrs.HOST, [])
     match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
     name = match["name"].strip("[]").lower().rstrip(".") if match else ""
-    if not name or not (is_loopback(name) or name == own_host.lower()):
+    if not name or not is_own(name):
         shown = ", ".join(given)[:200] or "none"
         raise Forbidden(f"host {shown!r} is not served here", "address the node as 127.0.0.1 or localhost")
+
+
+def has_client_certificate(request: web.Request) -> bool:
+    """Only the door for paired nodes asks for one, and the handshake has verified it."""
+    return request.transport is not None and bool(request.transport.get_extra_info("peercert"))
 
 
 def is_loopback(name: str) -> bool:
@@ -50,6 +73,13 @@ def is_loopback(name: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
     except ValueError:
         return False
 

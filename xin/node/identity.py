@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from xin import paths
 from xin.config import NodeConfig
+from xin.node.admission import asks_for_keys
 
 log = logging.getLogger("xin.node")
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -19,25 +20,29 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(slots=True)
 class Identity:
-    """`endpoint` and `port` are what was bound, not what was asked."""
+    """`endpoint` and `port` are what was bound, not what was asked. `keyed`: requests need an API key."""
 
     id: str
     name: str
     host: str
     port: int
+    keyed: bool = False
+    lan_port: int | None = None  # while other nodes can reach this one
     nonce: str = field(default_factory=lambda: secrets.token_hex(16))
     pid: int = field(default_factory=os.getpid)
     started_at: float = field(default_factory=time.time)
 
     @property
     def endpoint(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
 
 
 def identify(config: NodeConfig) -> Identity:
     """The identity of the node that `config` describes; its port is 0 until it is bound."""
-    return Identity(_kept_id(config.port), config.name or socket.gethostname(), config.host, config.port)
+    name = config.name or socket.gethostname()
+    return Identity(_kept_id(config.port), name, config.host, config.port, keyed=asks_for_keys(config))
 
 
 def _kept_id(port: int) -> str:

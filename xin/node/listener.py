@@ -1,4 +1,4 @@
-"""The node's door: a loopback socket, or a word on who holds the port."""
+"""The node's door: a socket, or a word on who holds the port."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ import aiohttp
 
 from xin.config import DEFAULT_PORT, NodeConfig
 from xin.errors import Conflict, UsageError
-from xin.node.guard import is_loopback
 
 BACKLOG = 1024
 PROBE_SECONDS = 2.0
 
 
 async def open_listener(config: NodeConfig) -> socket.socket:
-    """A bound, listening socket. Raises UsageError for an address beyond loopback, Conflict when the port is taken."""
-    if not is_loopback(config.host):
-        raise UsageError(
-            f"this version listens on loopback only, not on {config.host}",
-            "use --host 127.0.0.1; a reverse proxy or an SSH tunnel can carry it further",
-            param="host",
-        )
+    """A bound, listening socket. Raises UsageError for an address that cannot be had, Conflict for a taken port."""
     host = "127.0.0.1" if config.host.endswith("localhost") else config.host
     opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:

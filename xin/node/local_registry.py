@@ -12,7 +12,7 @@ import msgspec
 from xin.local_nodes import LocalNode, check_private, folder, prove, read_all, stamp
 from xin.node.identity import Identity
 
-__all__ = ["CHALLENGE", "folder", "prove", "read_all", "remove", "stamp", "write"]
+__all__ = ["CHALLENGE", "entry_of", "folder", "prove", "read_all", "remove", "stamp", "write"]
 CHALLENGE = re.compile(r"[0-9a-f]{16,64}")
 
 
@@ -21,9 +21,7 @@ def write(identity: Identity) -> Path:
     place = folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_private(place)
-    content = LocalNode(
-        identity.id, identity.pid, identity.port, identity.endpoint, identity.nonce, identity.started_at
-    )
+    content = entry_of(identity)
     file = place / f"{identity.pid}-{identity.port}.json"
     draft = file.with_suffix(".draft")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -31,6 +29,18 @@ def write(identity: Identity) -> Path:
         out.write(msgspec.json.encode(content))
     draft.replace(file)
     return file
+
+
+def entry_of(identity: Identity) -> LocalNode:
+    return LocalNode(
+        identity.id,
+        identity.pid,
+        identity.port,
+        identity.endpoint,
+        identity.nonce,
+        identity.started_at,
+        identity.keyed,
+    )
 
 
 def remove(file: Path) -> None:

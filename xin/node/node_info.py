@@ -42,6 +42,7 @@ class SelfDescription:
             devices=await self._sampler.current(),
             engines=await self._current_engines(),
             private=self._config.private,
+            lan_port=identity.lan_port,
         )
 
     async def engines_changed(self) -> None:

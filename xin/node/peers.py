@@ -1,12 +1,14 @@
-"""The other nodes: this user's on this host are followed and trusted, others that mDNS tells of are only found."""
+"""The other nodes: this user's on this host and the cluster's are followed and trusted, others are only found."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,13 +17,15 @@ import msgspec
 from xin import __version__
 from xin.config import LAN_PORT, NodeConfig
 from xin.discovery import Advertiser, FoundNode, Mdns, NodeBrowser, as_peer
-from xin.errors import UsageError, XinError
+from xin.errors import Unreachable, UsageError, XinError
 from xin.local_nodes import LocalNode
 from xin.node import local_registry
 from xin.node.events import EventHub
 from xin.node.follower import Follower
 from xin.node.guard import is_loopback
 from xin.node.identity import Identity
+from xin.node.paired import PairedNodes
+from xin.node.trust.trust import Trust
 from xin.protocol.node import Event, Peer
 
 log = logging.getLogger(__name__)
@@ -37,11 +41,19 @@ MDNS_RETRY_SECONDS = 60.0
 class Peers:
     """`async with` it, and `announce` once the node is bound. `interfaces` bounds mDNS to those addresses (tests).
 
+    `trust`: whose members to follow.
+
     Raises UsageError for a `peers` URL that is not on loopback.
     """
 
     def __init__(
-        self, config: NodeConfig, identity: Identity, events: EventHub, *, interfaces: list[str] | None = None
+        self,
+        config: NodeConfig,
+        identity: Identity,
+        events: EventHub,
+        *,
+        trust: Trust | None = None,
+        interfaces: list[str] | None = None,
     ) -> None:
         self._private = config.private
         self._identity = identity
@@ -54,11 +66,19 @@ class Peers:
         self._changed: set[str] = set()
         self._file: Path | None = None
         self._session: aiohttp.ClientSession | None = None
+        self.on_change: list[Callable[[Peer], None]] = []
+        self._announced_anew = asyncio.Event()
+        self._paired: PairedNodes | None = None
+        if trust is not None:
+            self._paired = PairedNodes(trust, on_peer=self._on_peer, on_left=self._on_left, on_samples=self._on_samples)
+            trust.on_papers.append(self._announce_anew)
 
     async def __aenter__(self) -> Peers:
         self._session = aiohttp.ClientSession(trust_env=False, read_bufsize=1 << 16)
         self._events.on_watchers.append(self._on_watchers)
         self._reconcile([])
+        if self._paired is not None:
+            self._paired.start(self._session)
         if not self._private:
             self._tasks.append(asyncio.create_task(self._watch_registry(), name="local nodes"))
         return self
@@ -73,6 +93,8 @@ class Peers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._paired is not None:
+            await self._paired.close()
         if self._session is not None:
             await self._session.close()
 
@@ -89,6 +111,17 @@ class Peers:
     def cluster(self) -> list[Peer]:
         """The others, those of this host first, then by name."""
         return sorted(self._peers.values(), key=lambda peer: (peer.relation != "local", peer.name, peer.id))
+
+    def way_to(self, peer_id: str) -> tuple[str, Mapping[str, Any]]:
+        """The endpoint of a trusted node, and the arguments of every request to it. Raises Unreachable."""
+        peer = self._peers.get(peer_id)
+        paired = self._paired.follower(peer_id) if self._paired is not None else None
+        if peer is not None and peer.relation == "peer" and paired is not None:
+            return paired.endpoint, paired.how
+        for follower, _ in self._followers.values():
+            if follower.peer is peer and peer is not None:
+                return follower.endpoint, follower.how
+        raise Unreachable(f"there is no way to node {peer.name if peer else peer_id}", "xin nodes shows who is there")
 
     async def _watch_registry(self) -> None:
         """A stat per second; the files are read when one came or went, and now and then for dead ones."""
@@ -135,7 +168,9 @@ class Peers:
         follower.give_up()
 
     def _on_peer(self, peer: Peer, at_once: bool) -> None:
-        if peer.id == self._identity.id:
+        known = self._peers.get(peer.id)
+        is_known_here = known is not None and known.relation == "local" and known.status != "gone"
+        if peer.id == self._identity.id or (peer.relation == "peer" and is_known_here):
             return
         self._peers[peer.id] = peer
         if at_once:
@@ -152,12 +187,16 @@ class Peers:
         """A copy: the peer changes while the event waits in somebody's queue."""
         self._changed.discard(peer_id)
         if peer := self._peers.get(peer_id):
+            for callback in self.on_change:
+                callback(peer)
             snapshot = msgspec.structs.replace(peer, instances=list(peer.instances))
             self._events.publish(Event(type="peer", at=time.time(), peer=snapshot))
 
     def _on_left(self, peer: Peer) -> None:
         self._changed.discard(peer.id)
-        if self._peers.pop(peer.id, None) is not None:
+        known = self._peers.get(peer.id)
+        if known is not None and known.relation == peer.relation:
+            del self._peers[peer.id]
             self._events.publish(Event(type="peer_removed", at=time.time(), peer_id=peer.id))
 
     def _on_samples(self, event: Event) -> None:
@@ -168,6 +207,8 @@ class Peers:
         wanted = self._events.client_watchers > 0
         for follower, _ in self._followers.values():
             follower.want_samples(wanted)
+        if self._paired is not None:
+            self._paired.want_samples(wanted)
 
     def _drop_long_gone(self) -> None:
         for peer in list(self._peers.values()):
@@ -177,21 +218,36 @@ class Peers:
     async def _join_network(self) -> None:
         """Announce and browse until cancelled; a host without network is asked again."""
         await asyncio.sleep(MDNS_DELAY_SECONDS)
-        this = FoundNode(id=self._identity.id, name=self._identity.name, version=__version__, port=LAN_PORT)
         while True:
+            self._announced_anew.clear()
             try:
                 async with (
                     Mdns(self._interfaces) as mdns,
                     NodeBrowser(mdns, self._on_found, self._on_lost),
-                    Advertiser(mdns, this),
+                    Advertiser(mdns, self._announcement()),
                 ):
-                    await asyncio.Event().wait()
+                    await self._announced_anew.wait()
             except XinError as exc:
                 log.warning("%s (%s)", exc.message, exc.hint)
-            await asyncio.sleep(MDNS_RETRY_SECONDS)
+                await asyncio.sleep(MDNS_RETRY_SECONDS)
+
+    def _announcement(self) -> FoundNode:
+        this = self._identity
+        return FoundNode(
+            id=this.id,
+            name=this.name,
+            version=__version__,
+            port=this.lan_port or LAN_PORT,
+            lan_open=this.lan_port is not None,
+        )
+
+    async def _announce_anew(self) -> None:
+        self._announced_anew.set()
 
     def _on_found(self, found: FoundNode) -> None:
         """What the network claims never touches a node that is known from this host."""
+        if self._paired is not None and found.lan_open:
+            self._paired.heard_of(found.id, list(found.addresses), found.port)
         known = self._peers.get(found.id)
         if found.id == self._identity.id or (known is not None and known.relation != "found"):
             return

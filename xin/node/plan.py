@@ -73,7 +73,7 @@ class Planner:
         listed = await self._listed_by_hub(listed)
         options = await asyncio.to_thread(lambda: checked_options(order.options, _engine_of(listed)))
         place = await self._place()
-        lacking = await asyncio.to_thread(lambda: {one.engine: _lacking(one.engine) for one in listed})
+        lacking = await asyncio.to_thread(lambda: {one.engine: lacking_engine(one.engine) for one in listed})
         paths = await self._paths(listed)
         needs = await asyncio.gather(
             *(self._need(one, path, options, lacking[one.engine]) for one, path in zip(listed, paths, strict=True))
@@ -279,7 +279,7 @@ def _shown(devices: Sequence[Device]) -> list[Device]:
     return sorted(whole, key=lambda device: device.kind == "cpu")
 
 
-def _lacking(engine: str) -> str:
+def lacking_engine(engine: str) -> str:
     """Why no device can run the engine; empty when it is here."""
     if _unknown(engine):
         return f"no engine loads this: {engine} is not one of this xin's"

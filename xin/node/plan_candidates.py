@@ -77,7 +77,7 @@ def candidates(order: PlanRequest, model_dirs: Sequence[str], platform: str = sy
     else:
         named = next((model for model in known if model.model_name == name), None)
         group = [model for model in known if named is not None and _group(model) == _group(named)]
-        found = [_local(model) for model in group] or [_of_spec(_resolved(order, model_dirs))]
+        found = [local(model) for model in group] or [_of_spec(_resolved(order, model_dirs))]
     found = [one for single in found for one in _loadable(single, found)]
     if family is not None:
         for one in found:
@@ -134,8 +134,8 @@ def _of_family(
     here = [model for model in here if model.model_size_in_billions == size]
     there = {(model.model_format, model.quantization.lower()) for model in here}
     alike = [one for one in family.variants if one.size_in_billions == size]
-    absent = [one for one in alike if (one.format, one.quantization.lower()) not in there]
-    return [*map(_local, here), *(_absent(family, one) for one in absent)]
+    others = [one for one in alike if (one.format, one.quantization.lower()) not in there]
+    return [*map(local, here), *(absent(family, one) for one in others)]
 
 
 def _group(model: LocalModel) -> str:
@@ -144,7 +144,8 @@ def _group(model: LocalModel) -> str:
     return gguf_file.base_name(Path(model.weights[0]).name) if model.weights else model.model_name
 
 
-def _local(model: LocalModel) -> Candidate:
+def local(model: LocalModel) -> Candidate:
+    """Of what can be launched now."""
     family = families().get(model.model_name.partition(":")[0])
     made = Candidate(
         model.model_name,
@@ -164,7 +165,8 @@ def _local(model: LocalModel) -> Candidate:
     return made
 
 
-def _absent(family: Family, variant: Variant) -> Candidate:
+def absent(family: Family, variant: Variant) -> Candidate:
+    """Of what would have to be fetched."""
     source = variant.source
     size = variant.size_in_billions
     several = len({one.size_in_billions for one in family.variants}) > 1 and size

@@ -11,6 +11,7 @@ import msgspec
 from xin import paths
 from xin.local_nodes import LocalNode
 from xin.node.identity import Identity
+from xin.node.local_registry import entry_of
 
 log = logging.getLogger("xin.node")
 
@@ -45,9 +46,7 @@ def remove(identity: Identity) -> None:
 
 def _write(identity: Identity) -> None:
     paths.private(paths.runtime_dir())
-    content = LocalNode(
-        identity.id, identity.pid, identity.port, identity.endpoint, identity.nonce, identity.started_at
-    )
+    content = entry_of(identity)
     file = path_of(identity.port)
     draft = file.with_suffix(f".{identity.pid}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -290,6 +290,39 @@ class Plan(msgspec.Struct, kw_only=True):
     rows: list[PlanRow] = []
 
 
+class Recommendation(msgspec.Struct, kw_only=True):
+    """A model that this node runs well. `model_name` is what a launch takes.
+
+    fetch_bytes        what must be downloaded first · need_bytes: all that it takes on the device
+    tokens_per_second  of one stream, expected; None = the device's bandwidth was not measured
+    lacking            why it cannot be launched at once; empty when it can
+    """
+
+    model_name: str
+    description: str = ""
+    quantization: str
+    model_format: str
+    model_engine: str
+    model_size_in_billions: float | None = None
+    context_length: int
+    weights_bytes: int
+    fetch_bytes: int
+    need_bytes: int
+    device_id: str
+    device_name: str
+    tokens_per_second: float | None = None
+    lacking: str = ""
+    command: str = ""
+
+
+class Recommendations(msgspec.Struct, kw_only=True):
+    """GET /api/recommend, the best first. `bytes_per_second`: what a copy in RAM reaches here; None = not measured."""
+
+    node: str
+    bytes_per_second: float | None = None
+    models: list[Recommendation] = []
+
+
 class OptionSpec(msgspec.Struct, kw_only=True):
     """One launch option of an engine. `type`: integer, number, boolean, string, choice, list."""
 

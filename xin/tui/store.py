@@ -212,7 +212,9 @@ class Store:
         if view.relation != "self":
             view.relation = peer.relation
         if not followed:
-            view.name, view.endpoint, view.addresses = peer.name, peer.endpoint, peer.addresses
+            # Only its peers can speak with a paired node, so it is spoken with through the one talked to.
+            through = f"{self.link.endpoint}/api/nodes/{peer.id}" if peer.relation == "peer" else peer.endpoint
+            view.name, view.endpoint, view.addresses = peer.name, through, peer.addresses
             view.status, view.seen_at = peer.status, peer.seen_at or view.seen_at
             if peer.node is not None:
                 view.info, view.devices = peer.node, peer.node.devices or view.devices

@@ -26,8 +26,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventStream:
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, ping_seconds: float | None = None) -> None:
         self.response = response
+        self._ping_seconds = ping_seconds or PING_SECONDS
         self._transport = request.transport
         self._time = asyncio.get_running_loop().time
         self._wrote_at = self._time()
@@ -58,20 +59,22 @@ class EventStream:
         with suppress(ConnectionResetError):
             while True:
                 idle = self._time() - self._wrote_at
-                if idle >= PING_SECONDS:
+                if idle >= self._ping_seconds:
                     await self.write(sse.PING)
                     idle = 0.0
-                await asyncio.sleep(PING_SECONDS - idle)
+                await asyncio.sleep(self._ping_seconds - idle)
 
 
 @asynccontextmanager
-async def event_stream(request: web.Request, headers: dict[str, str] | None = None) -> AsyncIterator[EventStream]:
+async def event_stream(
+    request: web.Request, headers: dict[str, str] | None = None, *, ping_seconds: float | None = None
+) -> AsyncIterator[EventStream]:
     """Send the headers and lend the stream. A failure inside becomes its last event; a client that left is none."""
     response = web.StreamResponse(headers={**HEADERS, **(headers or {})})
     if request.version >= HttpVersion11:
         response.enable_chunked_encoding()
     await response.prepare(request)
-    stream = EventStream(request, response)
+    stream = EventStream(request, response, ping_seconds)
     pinger = asyncio.create_task(stream.ping_when_idle(), name="sse ping")
     with suppress(ConnectionResetError):
         try:

@@ -1,4 +1,4 @@
-"""GET /api/events: a snapshot, then every change, as SSE."""
+"""GET /api/events: a snapshot, then every change, as SSE; `?ping=` sets after how many idle seconds it says so."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from aiohttp import web
 
 from xin.node.keys import DESCRIPTION, EVENTS, JOBS, MANAGER, PEERS
-from xin.node.routes.body import flag
-from xin.node.routes.event_stream import event_stream
+from xin.node.routes.body import count, flag
+from xin.node.routes.event_stream import PING_SECONDS, event_stream
 from xin.protocol import sse
 from xin.protocol.node import Event, encode_event
 
@@ -16,6 +16,7 @@ from xin.protocol.node import Event, encode_event
 async def events(request: web.Request) -> web.StreamResponse:
     app = request.app
     samples, peer = flag(request, "samples"), flag(request, "peer")
+    ping = max(1, count(request, "ping", int(PING_SECONDS), 3600))
     # Subscribed before the snapshot is taken, so that nothing falls between the two.
     with app[EVENTS].subscribe(samples=samples, peer=peer) as subscription:
         snapshot = Event(
@@ -26,7 +27,7 @@ async def events(request: web.Request) -> web.StreamResponse:
             jobs=app[JOBS].all(),
             peers=None if peer else app[PEERS].cluster(),
         )
-        async with event_stream(request) as stream:
+        async with event_stream(request, ping_seconds=ping) as stream:
             await stream.write(sse.encode(encode_event(snapshot)))
             async for event in subscription:
                 waiting = [event, *subscription.drain()]

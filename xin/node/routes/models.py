@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from xin.errors import BadRequest, UnsupportedParameter
-from xin.node.keys import IDENTITY, MANAGER
+from xin.errors import BadRequest, ModelNotFound, UnsupportedParameter
+from xin.node.keys import IDENTITY, MANAGER, RELAY
 from xin.node.routes.body import encoded, flag, invalid, json_response, read_object
 from xin.protocol.node import Instance, LaunchReply, LaunchRequest
 from xin.protocol.openai import Model, ModelList
@@ -53,13 +53,24 @@ async def launch(request: web.Request) -> web.Response:
 
 
 async def list_models(request: web.Request) -> web.Response:
+    """What runs here, then what runs on the other nodes that this one trusts."""
     endpoint = request.app[IDENTITY].endpoint
     running = [instance for instance in request.app[MANAGER].instances() if instance.state in LISTED]
-    return json_response(ModelList([model_of(instance, endpoint) for instance in running]))
+    listed = {instance.model_uid: model_of(instance, endpoint) for instance in running}
+    for target in request.app[RELAY].remote():
+        if target.instance.state in LISTED:
+            listed.setdefault(target.instance.model_uid, model_of(target.instance, target.peer.endpoint or ""))
+    return json_response(ModelList(list(listed.values())))
 
 
 async def get_model(request: web.Request) -> web.Response:
-    instance = request.app[MANAGER].get(request.match_info["uid"])
+    uid = request.match_info["uid"]
+    try:
+        instance = request.app[MANAGER].get(uid)
+    except ModelNotFound:
+        if not (elsewhere := request.app[RELAY].targets(uid)):
+            raise
+        return json_response(model_of(elsewhere[0].instance, elsewhere[0].peer.endpoint or ""))
     return json_response(model_of(instance, request.app[IDENTITY].endpoint))
 
 

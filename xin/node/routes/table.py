@@ -16,13 +16,18 @@ from xin.node.routes import (
     files,
     health,
     jobs,
+    keys,
     logs,
+    members,
     models,
     node_info,
     plan,
+    recommend,
     registrations,
+    relayed,
     rerank,
     tokenize,
+    trust,
     xinference,
 )
 from xin.node.routes.browser import browser_routes
@@ -32,16 +37,16 @@ def routes() -> Iterable[web.AbstractRouteDef]:
     return [
         web.get("/health", health.health),
         # OpenAI
-        web.post("/v1/chat/completions", chat.create),
-        web.post("/v1/completions", completions.create),
-        web.post("/v1/embeddings", embeddings.create),
+        web.post("/v1/chat/completions", relayed.relayed(chat.create)),
+        web.post("/v1/completions", relayed.relayed(completions.create)),
+        web.post("/v1/embeddings", relayed.relayed(embeddings.create)),
         web.get("/v1/models", models.list_models),
         web.get("/v1/models/{uid}", models.get_model),
         # Jina, Cohere, Xinference
-        web.post("/v1/rerank", rerank.create),
+        web.post("/v1/rerank", relayed.relayed(rerank.create)),
         # vLLM
-        web.post("/v1/tokenize", tokenize.tokenize),
-        web.post("/v1/detokenize", tokenize.detokenize),
+        web.post("/v1/tokenize", relayed.relayed(tokenize.tokenize)),
+        web.post("/v1/detokenize", relayed.relayed(tokenize.detokenize)),
         # Xinference
         web.post("/v1/models", models.launch),
         web.delete("/v1/models/{uid}", models.terminate),
@@ -73,8 +78,24 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.get("/api/jobs/{id}/log", jobs.log),
         web.post("/api/jobs/{id}/{action}", jobs.act),
         web.post("/api/plan", plan.plan),
+        web.get("/api/recommend", recommend.recommend),
         web.get("/api/engines/{name}/options", engine_options.options),
         web.post("/api/stop", node_info.stop),
+        web.get("/api/keys", keys.list_keys),
+        web.post("/api/keys", keys.add),
+        web.delete("/api/keys/{id}", keys.revoke),
+        web.post("/api/pairing", trust.open_pairing),
+        web.delete("/api/pairing", trust.close_pairing),
+        web.post("/api/pairing/join", trust.join),
+        web.post("/api/trust/rotate", trust.rotate),
+        web.post("/api/trust/revoke", trust.revoke),
+        web.post("/api/trust/leave", trust.leave),
+        web.get("/api/members", members.members),
+        web.route("*", "/api/nodes/{id}/{path:.+}", relayed.through),
+        # what members of a cluster tell one another
+        web.post("/api/members/greet", members.greet),
+        web.post("/api/members/renew", members.renew),
+        web.post("/api/members/left", members.left),
         # the workbench in a browser
         *browser_routes(),
     ]

@@ -33,8 +33,8 @@ async def instances(request: web.Request) -> web.Response:
 
 
 async def auth(request: web.Request) -> web.Response:
-    """What the client asks first: no key is needed."""
-    return json_response({"auth": False})
+    """What the client asks first: whether a key is needed."""
+    return json_response({"auth": request.app[IDENTITY].keyed})
 
 
 async def info(request: web.Request) -> web.Response:

@@ -50,6 +50,9 @@ class BenchScreen(Place):
         Binding("a", "add_node", "add node", id="bench.add_node", show=False, tooltip="Talk to a node by its address"),
         Binding("y", "copy_url", "copy URL", id="bench.copy_url", show=False, tooltip="Copy the URL for programs"),
         Binding("e", "details", "details", id="bench.details", show=False, tooltip="All that is known of the row"),
+        Binding(
+            "f", "files", "files", id="bench.files", show=False, tooltip="Weights on the node's disk; removing them"
+        ),
         Binding("escape", "escape", "clear", id="bench.clear", show=False, tooltip="Clear filter and marks"),
     ]
 
@@ -195,6 +198,15 @@ class BenchScreen(Place):
         node = store.node(self.view.node_id)
         if node is not None:
             self.app.push_screen(Details(node, instance))
+
+    def action_files(self) -> None:
+        from xin.tui.dialogs.files import FilesDialog
+
+        node = self.workbench.store.node(self.view.node_id)
+        if node is None or not node.endpoint:
+            self.workbench.say("this node has no address to ask", severity="warning")
+            return
+        self.app.push_screen(FilesDialog(node.id))
 
     def action_pause_job(self) -> None:
         self._act_on_job("pause", "resume")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from textual import events, on, work
@@ -18,7 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from xin.errors import XinError
-from xin.protocol.node import LocalModel, LogLine
+from xin.protocol.node import LocalModel, LogLine, Recommendation
 from xin.tui.glyphs import G
 from xin.tui.model_line import ModelLine, model_lines
 from xin.tui.store import TOPICS, NodeView, Store, Target
@@ -67,6 +67,7 @@ class BenchView(Vertical):
         self.sort = "node"
         self.marked: set[Target] = set()
         self.launchables: list[LocalModel] | None = None
+        self.recommended: list[Recommendation] = []
         self._readonly = readonly
         self._log: deque[LogLine] = deque(maxlen=LOG_LINES)
         self._log_of: Target | None = None
@@ -233,7 +234,7 @@ class BenchView(Vertical):
         if view is None:
             offer.say(self._no_node())
             return
-        offer.show(view, self.launchables, readonly=self._readonly)
+        offer.show(view, self.launchables, self.recommended, readonly=self._readonly)
         if self.launchables is None:
             self._ask_launchables(view.id)
 
@@ -348,9 +349,13 @@ class BenchView(Vertical):
 
     @work(group="launchables", exclusive=True, exit_on_error=False)
     async def _ask_launchables(self, node_id: str) -> None:
+        client = self._client(node_id)
         try:
-            self.launchables = await self._client(node_id).local_models()
+            self.launchables = await client.local_models()
         except XinError as exc:
             self.query_one(Launchables).say([f"cannot tell what can run here: {clean(exc.message)}"])
             return
         self.draw()
+        with suppress(XinError):  # advice only; a node of before has none
+            self.recommended = (await client.recommend()).models
+            self.draw()

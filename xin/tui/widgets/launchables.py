@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from xin.protocol.node import Device, LocalModel
+from xin.protocol.node import Device, LocalModel, Recommendation
 from xin.tui.glyphs import G
 from xin.tui.store import NodeView
 from xin.tui.text import bytes_short, clean, fit
@@ -21,7 +21,7 @@ _RANK = {"fits": 0, "tight": 1, "short": 2, "no engine": 3}
 
 
 class Launchables(Vertical):
-    """`show` the models that a node can launch now; `chosen` is the one under the cursor."""
+    """`show` what a node can launch now, and what it would run well; `chosen` is the one under the cursor."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -44,14 +44,25 @@ class Launchables(Vertical):
     def chosen(self) -> LocalModel | None:
         return self._models.get(self.list.key)
 
-    def show(self, view: NodeView, models: Sequence[LocalModel] | None, *, readonly: bool = False) -> None:
-        """`models` None: not known yet."""
-        listed = self.list
-        ranked = ranked_models(models or (), view)
-        self._models = {_key(model): model for model, _ in ranked}
-        self._head(machine_text(view, models, readonly))
-        width = listed.room
-        listed.set_rows([Row(_key(model), _line(model, verdict, view, width)) for model, verdict in ranked])
+    def show(
+        self,
+        view: NodeView,
+        models: Sequence[LocalModel] | None,
+        recommended: Sequence[Recommendation] = (),
+        *,
+        readonly: bool = False,
+    ) -> None:
+        """`models` None: not known yet. Of what is recommended those that must be fetched, before the echo engine."""
+        width = self.list.room
+        here = [
+            (model, _line(model, verdict, view, width), not model.weights)
+            for model, verdict in ranked_models(models or (), view)
+        ]
+        fetched = [(as_model(one), _advice(one, width), False) for one in recommended if one.fetch_bytes]
+        offered = sorted([*here, *fetched], key=lambda one: one[2])
+        self._models = {_key(model): model for model, _, _ in offered}
+        self._head(machine_text(view, models, readonly, fetches=bool(fetched)))
+        self.list.set_rows([Row(_key(model), line) for model, line, _ in offered])
 
     def say(self, lines: Sequence[str]) -> None:
         """Words instead of models."""
@@ -69,6 +80,19 @@ def ranked_models(models: Sequence[LocalModel], view: NodeView) -> list[tuple[Lo
     """With a verdict each: what fits first, the largest of it at the top, the echo engine last."""
     judged = [(model, verdict_of(model, view)) for model in models]
     return sorted(judged, key=lambda one: (_RANK[one[1]], not one[0].weights, -one[0].size_bytes, one[0].model_name))
+
+
+def as_model(one: Recommendation) -> LocalModel:
+    """What its launch names."""
+    return LocalModel(
+        model_name=one.model_name,
+        model_engine=one.model_engine,
+        model_format=one.model_format,
+        quantization=one.quantization,
+        model_size_in_billions=one.model_size_in_billions,
+        description=one.description,
+        size_bytes=one.fetch_bytes,
+    )
 
 
 def verdict_of(model: LocalModel, view: NodeView) -> str:
@@ -91,7 +115,9 @@ def roomiest(devices: Sequence[Device]) -> Device | None:
     return max(devices, key=lambda device: device.free_bytes or 0, default=None)
 
 
-def machine_text(view: NodeView, models: Sequence[LocalModel] | None, readonly: bool) -> Content:
+def machine_text(
+    view: NodeView, models: Sequence[LocalModel] | None, readonly: bool, *, fetches: bool = False
+) -> Content:
     name = clean(view.name or view.id[:8])
     memory = []
     for device in view.devices:
@@ -107,6 +133,8 @@ def machine_text(view: NodeView, models: Sequence[LocalModel] | None, readonly: 
         next_step = "It has no model yet.  l chooses one to fetch and launch"
     elif readonly:
         next_step = "It can run these now, but this workbench is read-only."
+    elif fetches:
+        next_step = f"It can run these now, and would run well what is to fetch:   {G.enter} launch   l more"
     else:
         next_step = f"It can run these now, nothing to fetch:   {G.enter} launch   l more"
     return Content.assemble(
@@ -126,6 +154,22 @@ def _line(model: LocalModel, verdict: str, view: NodeView, width: int) -> Conten
         f" {size:>6}  ",
         (fit(text, min(rest, 34)), style),
         (fit(clean(model.description), max(rest - 34, 0)), "$foreground-muted"),
+    )
+
+
+def _advice(one: Recommendation, width: int) -> Content:
+    name_cells = min(max(width - 46, 14), 34)
+    speed = f", ~{one.tokens_per_second:.0f} tok/s" if one.tokens_per_second else ""
+    text = f"{G.down} to fetch{speed}"
+    head = f"{fit(clean(one.model_name), name_cells)} {fit(clean(one.quantization), 8)} "
+    size = f" {bytes_short(one.fetch_bytes):>6}  "
+    rest = max(width - len(head) - len(size), 0)
+    return Content.assemble(
+        (fit(clean(one.model_name), name_cells), "bold"),
+        (f" {fit(clean(one.quantization), 8)}", "$foreground-muted"),
+        size,
+        (fit(text, min(rest, 34)), "$accent"),
+        (fit(clean(one.description), max(rest - 34, 0)), "$foreground-muted"),
     )
 
 

@@ -1,0 +1,191 @@
+"""Requests for a model that runs on another node: passed on byte for byte, and the answer back as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import HttpVersion11, web
+from yarl import URL
+
+from xin.errors import NotFound, Unreachable
+from xin.node.errors_middleware import REQUEST_ID, SERVED_BY
+from xin.node.peers import Peers
+from xin.node.routes.event_stream import error_event
+from xin.protocol.node import Instance, Peer
+
+HOPS = "xin-hops"  # a request that carries it came from another node, and goes no further
+TRIES = 3
+CONNECT_SECONDS = 2.0
+READ_BYTES = 1 << 16
+SERVING = ("ready", "loading")
+PASSED_BACK = ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "xin-ignored", "Allow")
+_FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
+log = logging.getLogger("xin.node")
+
+
+@dataclass(slots=True)
+class Target:
+    peer: Peer
+    instance: Instance
+
+
+class Relay:
+    """`async with` it."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._session: aiohttp.ClientSession | None = None
+        self._waiting: dict[str, set[asyncio.Timeout]] = {}
+        peers.on_change.append(self._on_peer)
+
+    async def __aenter__(self) -> Relay:
+        self._session = aiohttp.ClientSession(
+            trust_env=False, auto_decompress=False, read_bufsize=READ_BYTES, connector=aiohttp.TCPConnector(limit=0)
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._peers.on_change.remove(self._on_peer)
+        if self._session is not None:
+            await self._session.close()
+
+    def remote(self) -> Iterator[Target]:
+        """What runs on nodes that are trusted and answer."""
+        for peer in self._peers.cluster():
+            if peer.relation in ("local", "peer") and peer.status != "gone":
+                yield from (Target(peer, instance) for instance in peer.instances)
+
+    def targets(self, model: str) -> list[Target]:
+        """Where `model`, a uid or a name, runs elsewhere: ready before loading, idle before busy."""
+        found = [
+            target
+            for target in self.remote()
+            if target.instance.state in SERVING and model in (target.instance.model_uid, target.instance.model_name)
+        ]
+        return sorted(found, key=lambda target: (target.instance.state != "ready", target.instance.stats.running))
+
+    async def answer(self, request: web.Request, targets: Sequence[Target]) -> web.StreamResponse:
+        """The answer of the first target that gives one.
+
+        A node that is lost before anything of its answer was passed on leaves the request to the next; after that, an
+        event stream ends with an error that names it. Raises Unreachable when no target is left.
+        """
+        body = await request.read()
+        for target in targets[:TRIES]:
+            passing = _Passing(request, target.peer, request.rel_url.raw_path_qs)
+            try:
+                with self._until_gone(target.peer) as limit:
+                    async with limit:
+                        return await self._passed(passing, body)
+            except _FAILURES as exc:
+                log.info("%s was lost while it answered (%s): %r", target.peer.name, request[REQUEST_ID], exc)
+                if passing.response is not None:
+                    return await passing.broken_off()
+        names = ", ".join(target.peer.name for target in targets[:TRIES])
+        raise Unreachable(f"{names} went away before it answered", "try again, or xin nodes")
+
+    async def through(self, request: web.Request, node_id: str, path: str) -> web.StreamResponse:
+        """Any request, to one node. Raises NotFound, Unreachable."""
+        peer = next((one for one in self._peers.cluster() if one.id == node_id), None)
+        if peer is None or peer.relation == "found":
+            raise NotFound(f"no paired node has the id {node_id}", "xin nodes --json shows the ids", param="id")
+        passing = _Passing(request, peer, path)
+        try:
+            with self._until_gone(peer) as limit:
+                async with limit:
+                    return await self._passed(passing, await request.read())
+        except _FAILURES as exc:
+            if passing.response is not None:
+                return await passing.broken_off()
+            raise Unreachable(f"node {peer.name} does not answer", "xin nodes shows who is there") from exc
+
+    async def _passed(self, passing: _Passing, body: bytes) -> web.StreamResponse:
+        assert self._session is not None
+        request, peer = passing.request, passing.peer
+        endpoint, how = self._peers.way_to(peer.id)
+        headers = {
+            "Content-Type": request.headers.get("Content-Type", "application/json"),
+            REQUEST_ID: request[REQUEST_ID],
+            HOPS: "1",
+            **how.get("headers", {}),
+        }
+        settings = {**how, "headers": headers}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        url = URL(f"{endpoint}{passing.path}", encoded=True)
+        async with self._session.request(request.method, url, data=body, timeout=timeout, **settings) as upstream:
+            if upstream.content_type != "text/event-stream":
+                return passing.whole(upstream, await upstream.read())
+            await passing.stream(upstream)
+            assert passing.response is not None
+            return passing.response
+
+    @contextmanager
+    def _until_gone(self, peer: Peer) -> Iterator[asyncio.Timeout]:
+        """A limit that is reached when `peer` is known to be gone, however long its answer may take."""
+        limit = asyncio.timeout(None)
+        waiting = self._waiting.setdefault(peer.id, set())
+        waiting.add(limit)
+        try:
+            yield limit
+        finally:
+            waiting.discard(limit)
+
+    def _on_peer(self, peer: Peer) -> None:
+        if peer.status == "gone":
+            now = asyncio.get_running_loop().time()
+            for limit in self._waiting.pop(peer.id, set()):
+                with suppress(RuntimeError):  # it has just ended
+                    limit.reschedule(now)
+
+
+class _Passing:
+    """One attempt. `response` is there once something of the answer was passed on."""
+
+    def __init__(self, request: web.Request, peer: Peer, path: str) -> None:
+        self.request = request
+        self.peer = peer
+        self.path = path
+        self.response: web.StreamResponse | None = None
+
+    def whole(self, upstream: aiohttp.ClientResponse, body: bytes) -> web.Response:
+        return web.Response(body=body, status=upstream.status, headers=self._headers(upstream))
+
+    async def stream(self, upstream: aiohttp.ClientResponse) -> None:
+        """Headers wait for the first bytes, since until then another node may answer."""
+        async for chunk in _chunks(upstream):
+            if self.response is None:
+                self.response = await self._begun(upstream)
+            await self.response.write(chunk)
+        if self.response is None:
+            self.response = await self._begun(upstream)
+        await self.response.write_eof()
+
+    async def broken_off(self) -> web.StreamResponse:
+        assert self.response is not None
+        lost = Unreachable(f"node {self.peer.name} was lost in mid-answer", "ask again; xin nodes shows who is there")
+        with suppress(ConnectionError, aiohttp.ClientError):
+            await self.response.write(b"\n\n" + error_event(lost))
+            await self.response.write_eof()
+        return self.response
+
+    async def _begun(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        response = web.StreamResponse(status=upstream.status, headers=self._headers(upstream))
+        if self.request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
+        await response.prepare(self.request)
+        return response
+
+    def _headers(self, upstream: aiohttp.ClientResponse) -> dict[str, str]:
+        passed = {name: upstream.headers[name] for name in PASSED_BACK if name in upstream.headers}
+        return {**passed, SERVED_BY: upstream.headers.get(SERVED_BY, quote(self.peer.name))}
+
+
+async def _chunks(upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async for chunk in upstream.content.iter_any():
+        yield chunk

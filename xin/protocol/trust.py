@@ -1,0 +1,123 @@
+"""What keys, pairing and clusters look like on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Scope = Literal["infer", "manage"]
+NodeId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Text = Annotated[str, Meta(max_length=256)]
+Pem = Annotated[str, Meta(max_length=16_384)]
+MOST_MEMBERS = 1024
+
+
+class KeyInfo(msgspec.Struct, kw_only=True):
+    """An API key without the key. `infer`: ask models; `manage`: all else too."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    created_at: float
+
+
+class NewKey(msgspec.Struct, kw_only=True):
+    """POST /api/keys: the only time that the key itself is told."""
+
+    info: KeyInfo
+    key: str
+
+
+class AddKey(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    scopes: Annotated[list[Scope], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["infer"])
+
+
+class Member(msgspec.Struct, kw_only=True):
+    """A node of the cluster, and where it was last known to listen."""
+
+    id: NodeId
+    name: Text
+    addresses: Annotated[list[Text], Meta(max_length=16)] = []
+    port: Port
+
+
+class Members(msgspec.Struct, kw_only=True):
+    """GET /api/members, and the answer to a greeting. `cluster_id` is None where this node is on its own."""
+
+    cluster_id: str | None
+    members: Annotated[list[Member], Meta(max_length=MOST_MEMBERS)] = []
+
+
+class Passport(msgspec.Struct, kw_only=True):
+    """What makes a node one of a cluster: its authority, which every member holds, so that each can let others in."""
+
+    certificate: Pem
+    key: Pem
+    members: Annotated[list[Member], Meta(max_length=MOST_MEMBERS)] = []
+
+
+class OpenPairing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /api/pairing. A token is for scripts: long, and good for as many nodes as come in time."""
+
+    token: bool = False
+    minutes: Annotated[float, Meta(gt=0, le=10_080)] = 60.0
+
+
+class Card(msgspec.Struct, kw_only=True):
+    """What two nodes show one another once they share a secret; `others`: how many its cluster has besides it."""
+
+    id: NodeId
+    name: Text
+    cluster_id: Annotated[str, Meta(max_length=64)] | None = None
+    others: int = 0
+
+
+class Pairing(msgspec.Struct, kw_only=True):
+    """An open door: `secret` is six digits, or the whole token."""
+
+    secret: str
+    addresses: list[str]
+    port: int
+    seconds: float
+
+
+class JoinCluster(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /api/pairing/join: a token; or digits, and the address (host, host:port or a found node's name)."""
+
+    secret: Annotated[str, Meta(min_length=6, max_length=4096)]
+    address: Annotated[str, Meta(max_length=256)] = ""
+
+
+class Joined(msgspec.Struct, kw_only=True):
+    """`direction`: "joined" when this node entered the other's cluster, "admitted" the other way round."""
+
+    cluster_id: str
+    node_id: str
+    node_name: str
+    direction: Literal["joined", "admitted"]
+
+
+class RevokeMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    node: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Rotated(msgspec.Struct, kw_only=True):
+    """Who has the new authority, and who could not be told and must join again."""
+
+    cluster_id: str
+    told: list[str]
+    missed: list[str]
+
+
+def tls_name(node_id: str) -> str:
+    """What a node's certificate is for, since addresses change."""
+    return f"{node_id}.xin.internal"
+
+
+def issuer_name(cluster_id: str) -> str:
+    """Who gave a certificate, as the certificate says."""
+    return f"xin cluster {cluster_id}"
