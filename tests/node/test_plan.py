@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from live_node import LiveNode
 
+from xin.backends import engine_class
 from xin.client import Client
 from xin.config import NodeConfig
-from xin.errors import BadRequest, LoadFailed, ModelNotFound, OutOfMemory
+from xin.errors import BadRequest, LoadFailed, ModelNotFound, OutOfMemory, UsageError
 from xin.node.launch_plan import make_plan
 from xin.node.plan import Place, Planner
 from xin.node.plan_choice import alternatives
@@ -84,6 +85,21 @@ async def test_what_is_not_here_is_told_by_formulas():
     on_gpu, in_ram = row_of(other, "Q4_K_M").cells
     assert (on_gpu.device_id, in_ram.device_id) == ("cuda:0", "cpu")
     assert in_ram.verdict == "fits" and in_ram.max_context == 4096
+
+
+async def test_what_no_engine_loads_has_its_bytes_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    def known(name: str) -> Any:
+        if name != "llama.cpp":
+            raise UsageError(f"there is no engine {name}")
+        return engine_class(name)
+
+    monkeypatch.setattr("xin.node.plan.engine_class", known)
+    async with planner(device("cpu", "cpu", 32 * GIB)) as made:
+        plan = await made.plan(PlanRequest(model_name="vicuna-v1.3", model_size_in_billions=7, model_format="pytorch"))
+    for row in plan.rows:
+        [cell] = row.cells
+        assert cell.verdict == "no_engine" and cell.reason.startswith("no engine loads this")
+        assert cell.need_bytes > row.weights_bytes > 3 * GIB
 
 
 def need(**fields: Any) -> Need:
