@@ -113,7 +113,7 @@ WRONG: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     ((RERANK, {"model": "echo", "query": "q"}), "documents", "required"),
     ((RERANK, {"model": "echo", "query": "q", "documents": []}), "documents", "empty"),
     ((RERANK, {"model": "echo", "query": "q", "documents": ["d"] * 2049}), "documents", "2048"),
-    ((RERANK, {"model": "echo", "query": "q", "documents": [{"image": "d"}]}), "documents", "unknown field"),
+    ((RERANK, {"model": "echo", "query": "q", "documents": [{"image": "d"}]}), "documents[0]", "unknown field"),
     ((RERANK, {"model": "echo", "query": ["q"], "documents": ["d"]}), "query", "got array"),
     ((RERANK, {"model": "echo", "query": "q", "documents": ["d"], "top_n": 0}), "top_n", ">= 1"),
     ((RERANK, {"model": "echo", "query": "q", "documents": ["d"], "kwargs": '{"a": 1}'}), "kwargs", "further"),
