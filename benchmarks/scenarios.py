@@ -114,7 +114,8 @@ async def fresh(bench: Bench, streams: int) -> None:
 
     kinds = (RawLoop, Xin, LlamaServer, LlamaCppPython)
     async with _up(bench.make(*kinds), bench.shape(streams, 1024)) as peers:
-        await bench.run(f"fresh {streams}", peers, measure, times=TIMES.get(streams, 1))
+        unclaimed = RawLoop if streams > 1 else None  # the claim on the raw loop is one stream's
+        await bench.run(f"fresh {streams}", peers, measure, times=TIMES.get(streams, 1), unclaimed=unclaimed)
 
 
 async def shared(bench: Bench) -> None:
@@ -213,7 +214,7 @@ async def two_models(bench: Bench) -> None:
         peers = bench.make(RawLoop, Xin, LlamaServer, LlamaCppPython)
         peers = await stack.enter_async_context(_up(peers, shape))
         pairs = {peer.name: await pair(peer) for peer in peers if not isinstance(peer, RawLoop)}
-        await bench.run("two models", peers, measure)
+        await bench.run("two models", peers, measure, unclaimed=LlamaServer)
 
 
 SCENARIOS: dict[str, Callable[[Bench], Awaitable[None]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STREAMING_LIMIT_S = 0.225  # nearly every step beside running streams ends within this
+STREAMING_LIMIT_S = 0.212  # nearly every step beside running streams ends within this
 STREAMING_LEAST_S = 0.15  # what such a step aims at on the most restless machine: prompts must get on too
 ALONE_TARGET_S = 0.3  # a step that only reads prompts: a cancel or a newcomer waits this long at most
 MIN_CHUNK = 4

@@ -24,6 +24,9 @@ from xin.worker.frames import TokenLogprob
 
 SHARE_AT_LEAST = 16  # waiting for another's prefix pays from about this many tokens on
 TOGETHER_S = 0.1  # requests that arrive within this time are a burst
+GATHER_QUIET_S = 0.008  # the first step of an idle engine waits until nobody has come for so long …
+GATHER_SHARE = 0.02  # … and at most for this share of the time that the prompts take to read
+GATHER_NAP_S = 0.0005  # looking for newcomers in between
 ALIKE = 4  # nobody of a burst waits for one with more than this many times as much to read
 FIRST_GUESS_S = 0.004
 
@@ -100,6 +103,8 @@ class Scheduler:
         )
 
     def step(self) -> list[Output]:
+        if not self._running and self._gathers():
+            return []
         self._admit()
         self._compose()
         if not self._batch.size:
@@ -121,6 +126,17 @@ class Scheduler:
         self._running, self._waiting = [], deque()
 
     # -- admission
+
+    def _gathers(self) -> bool:
+        """Wait a moment for the rest of a burst? Requests that come together reach the engine a millisecond apart."""
+        if not 0 < len(self._waiting) < self._n_parallel:
+            return False
+        first, last = self._waiting[0].arrived_at, self._waiting[-1].arrived_at
+        most = GATHER_SHARE * self._pace.seconds_per_token * sum(s.pending for s in self._waiting)
+        left = min(last + GATHER_QUIET_S, first + most) - time.monotonic()
+        if left > 0:
+            time.sleep(min(left, GATHER_NAP_S))
+        return left > 0
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._n_parallel:
@@ -190,16 +206,18 @@ class Scheduler:
                 sequence.fed = 1
                 sequence.row = self._batch.add(sequence.tokens[-1], sequence.computed, sequence.slot)
         if prefilling:
-            due = {id(s): s.pending - self._waits(s, prefilling) for s in prefilling}
-            self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(self._batch.size, self._n_batch))
+            decoding = self._batch.size
+            due = {id(s): s.pending - self._waits(s, prefilling, decoding) for s in prefilling}
+            self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(decoding, self._n_batch))
+            self._finish(prefilling, decoding)
 
-    def _waits(self, sequence: Sequence, prefilling: list[Sequence]) -> bool:
+    def _waits(self, sequence: Sequence, prefilling: list[Sequence], decoding: int) -> bool:
         """Does it hold back its last prompt token until those who came with it have read theirs too?
 
         A burst of alike prompts on an idle engine is read in large steps and then answered together: that is faster for
         the last of them and for all together than small steps between tokens. It never waits for a much longer prompt.
         """
-        if self._batch.size or sequence.announced:
+        if decoding or sequence.announced:
             return False
         reach = ALIKE * max(sequence.unread, SHARE_AT_LEAST)
         followers = [s for s in self._running if s.leader is sequence]
@@ -208,7 +226,7 @@ class Scheduler:
         return any(
             other is not sequence
             and not other.announced
-            and other.pending > 1
+            and other.pending - other.fed > 1
             and abs(other.arrived_at - sequence.arrived_at) < TOGETHER_S
             and other.unread <= reach
             for other in [*prefilling, *followers]
@@ -251,6 +269,19 @@ class Scheduler:
                 count = rest  # a short rest costs less now than as a step of its own
             if count:
                 self._put(sequence, count)
+
+    def _finish(self, prefilling: list[Sequence], decoding: int) -> None:
+        """Last tokens whose wait ends with this very step go into it, too: no step of their own for them."""
+        for sequence in prefilling:
+            if (
+                sequence.pending - sequence.fed == 1
+                and sequence.prompt_logprobs is None
+                and self._batch.size < self._n_batch
+                and not self._waits(sequence, prefilling, decoding)
+            ):
+                at = sequence.computed + sequence.fed
+                sequence.row = self._batch.add(sequence.tokens[at], at, sequence.slot)
+                sequence.fed += 1
 
     def _put(self, sequence: Sequence, count: int) -> None:
         wants_rows = sequence.prompt_logprobs is not None
