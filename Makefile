@@ -18,8 +18,15 @@ demo: $(STAMPS)/base $(STAMPS)/demo-model ## the workbench with two models side 
 	@if ! [ -t 0 -a -t 1 ]; then $(MAKE) --no-print-directory $(STAMPS)/llama.cpp; fi
 	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/python scripts/demo.py
 
+# Tests of the engines take all cores in turn; the others share them, a core each (tests/conftest.py).
+ENGINE_TESTS := tests/api tests/backends tests/benchmarks tests/worker
+
 test: check $(STAMPS)/llama.cpp $(STAMPS)/transformers $(STAMPS)/demo-model ## check, then all tests but the slow ones
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@code=0; \
+	$(BIN)/python -m pytest -q -m "not slow" -n logical --maxprocesses 4 --dist loadfile \
+	  $(addprefix --ignore=,$(ENGINE_TESTS) tests/test_import_direction.py) || code=1; \
+	$(BIN)/python -m pytest -q -m "not slow" $(ENGINE_TESTS) || code=1; \
+	exit $$code
 
 test-all: check setup $(STAMPS)/gemma3 ## every test; one that cannot run here is named and fails the target
 	@$(BIN)/python scripts/test_all.py

@@ -232,6 +232,7 @@ class Xin(Peer):
             "n_gpu_layers": 0,
             "threads": shape.threads,
             "kv_cells": shape.cells,
+            "prompt_lookup": False,  # every token costs a step here, as the peers' do; benchmarks/lookup.py measures it
         }
         self.launches.append(request)
         await asyncio.to_thread(_post, self.base + "/v1/models", request)

@@ -1,10 +1,12 @@
-"""What the workbench costs: its first paint over a one-widget Textual app's, CPU when idle, four panes that stream.
+"""What the workbench costs: its first paint over a one-widget Textual app's, CPU when idle, four panes that stream,
+and how soon esc frees a slot.
 
-python benchmarks/tui.py                    all, about 4 minutes
-python benchmarks/tui.py --only paint,idle  some of paint, idle, panes
+python benchmarks/tui.py                    all, about 6 minutes
+python benchmarks/tui.py --only paint,idle  some of paint, idle, panes, stop
 python benchmarks/tui.py --quick            few rounds and seconds: does it all run?
 
-Everything runs in new processes on pseudo-terminals, against a fake node, so the figures are the workbench's own.
+Everything runs in new processes on pseudo-terminals, against a fake node, so the figures are the workbench's own; only
+`stop` takes a real node and a real model.
 """
 
 from __future__ import annotations
@@ -22,13 +24,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from figure import Figure
 from noise import Noise, cpu_seconds, quiet
-from report import interval
-from screen import Screen, ScreenFailed
+from screen import SIZE, Screen, ScreenFailed
+from stop import stopping
 
 XIN = [sys.executable, "-m", "xin"]
 ONE_WIDGET = """
@@ -41,7 +42,7 @@ class OneWidget(App):
 
 OneWidget().run()
 """
-SIZE = (120, 36)
+
 RATE = 60
 TTFT_SECONDS = 0.15  # of a fake node
 PANES = 4
@@ -50,22 +51,6 @@ WORD = re.compile(r"m(\d)w(\d{4})")
 KEYS = [chr(code) for code in (*range(0x430, 0x450), *range(0x561, 0x587), *range(0x3B1, 0x3CA), *range(0x410, 0x430))]
 KEY_SECONDS = 0.25
 READY = re.compile(r"ready on (http\S+)")
-
-
-@dataclass(slots=True)
-class Figure:
-    """One measured number with its limit; `values` are those of the rounds."""
-
-    name: str
-    unit: str
-    value: float
-    limit: float | None
-    values: list[float] = field(default_factory=list)
-    note: str = ""
-
-    @property
-    def met(self) -> bool:
-        return self.limit is None or self.value <= self.limit
 
 
 class Bench:
@@ -234,7 +219,11 @@ def _percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
 
 
-MEASURES = {"paint": first_paint, "idle": idle, "panes": panes}
+def stop(bench: Bench) -> list[Figure]:
+    return stopping(bench.folder, bench.environ, 3 if bench.quick else 10)
+
+
+MEASURES = {"paint": first_paint, "idle": idle, "panes": panes, "stop": stop}
 
 
 def main() -> int:
@@ -246,25 +235,11 @@ def main() -> int:
                 asyncio.run(quiet(options.quiet_seconds))
                 found = measure(Bench(Path(folder), options.quick))
                 figures += found
-                print("\n".join(map(_row, found)), flush=True)
+                print("\n".join(figure.row() for figure in found), flush=True)
     print(f"others used {noise.cores:.2f} cores meanwhile; load {os.getloadavg()[0]:.1f}")
     if options.json:
-        options.json.write_text(json.dumps([_plain(figure) for figure in figures], indent=1))
+        options.json.write_text(json.dumps([figure.plain() for figure in figures], indent=1))
     return 0 if all(figure.met for figure in figures) else 1
-
-
-def _row(figure: Figure) -> str:
-    spread = ""
-    if len(figure.values) > 1:
-        low, high = interval(figure.values)
-        spread = f" (95 %: {low:.2f} to {high:.2f}, {len(figure.values)} rounds)"
-    limit = "" if figure.limit is None else f", limit {figure.limit:g}: {'met' if figure.met else 'NOT MET'}"
-    note = f"; {figure.note}" if figure.note else ""
-    return f"{figure.name}: {figure.value:.2f} {figure.unit}{spread}{limit}{note}"
-
-
-def _plain(figure: Figure) -> dict[str, Any]:
-    return {name: getattr(figure, name) for name in (*Figure.__slots__, "met")}
 
 
 def _options() -> argparse.Namespace:

@@ -162,9 +162,12 @@ class Busy(XinError):
 
 
 class OutOfMemory(XinError):
+    """`short_bytes`: how much is missing, where it is known."""
+
     code = "out_of_memory"
     status = 507
     exit_code = EXIT_LAUNCH_FAILED
+    short_bytes: int = 0
 
 
 class DiskFull(XinError):

@@ -81,8 +81,17 @@ def test_every_shape_at_three_contexts(tiny: dict[str, Path], kind: dict[str, An
     compare(tiny, [{"context_length": 512, "kv_cells": 3000, "flash_attn": "off"}])
 
 
+def test_a_sliding_window_that_keeps_less_takes_less(tiny: dict[str, Path]):
+    windowed = {name: tiny[name] for name in ("gemma2", "gemma3")}
+    given = [{"context_length": 4096, "n_parallel": 1, "n_ubatch": 64, "swa_full": whole} for whole in (True, False)]
+    for told in compare(windowed, given).values():
+        whole, part = told.contexts
+        assert told.slides and part.kv_bytes < 0.7 * whole.kv_bytes
+    assert not compare({"llama": tiny["llama"]}, given)["llama"].slides
+
+
 def test_the_bundled_model(smollm2: Path):
-    given = [{"context_length": length, **kind} for length in (1024, 8192) for kind in (F16, Q8)]
+    given = [{"context_length": length, **kind} for length in (1024, 4096, 8192) for kind in (F16, Q8)]
     told = compare({"smollm2": smollm2}, given)["smollm2"]
     assert (told.layers, told.trained_context, told.parameters) == (30, 8192, 134_515_008)
     per_token = 2 * 30 * 3 * 64 * 2

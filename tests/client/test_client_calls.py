@@ -57,6 +57,10 @@ def test_answers_whole_and_streamed(client: Client) -> None:
     texts = [choice.text for chunk in client.complete_stream(uid, "so it goes") for choice in chunk.choices]
     assert "".join(texts).strip() == "so it goes"
     assert len(client.embed(uid, ["a", "b"]).data) == 2
+    best = client.rerank(uid, "the dog", ["a cat", "the dog barks"], top_n=1, return_documents=True).results
+    assert [(one.index, one.relevance_score, one.document and one.document.text) for one in best] == [
+        (1, 1.0, "the dog barks")
+    ]
     tokens = client.tokenize(uid, "whale").tokens
     assert client.detokenize(uid, tokens).prompt == "whale"
 
@@ -92,6 +96,9 @@ def test_the_handle_takes_the_forms_of_2023_and_of_today(client: Client) -> None
     embedded = model.create_embedding(["a"])
     assert isinstance(embedded, dict)
     assert len(embedded["data"]) == 1
+    ranked = model.rerank(["a cat", "the dog barks"], "the dog", 1)
+    assert isinstance(ranked, dict)
+    assert [(one["index"], one["document"]) for one in ranked["results"]] == [(1, None)]
 
 
 def test_what_the_forms_of_chat_mean() -> None:

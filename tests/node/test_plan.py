@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_gguf
 from live_node import LiveNode
+from weight_stores import hugging_face
 
 from xin.backends import engine_class
 from xin.client import Client
@@ -20,6 +22,7 @@ from xin.node.plan import Place, Planner
 from xin.node.plan_choice import alternatives
 from xin.node.plan_need import GPU_BYTES, PROCESS_BYTES, Need
 from xin.node.plan_verdict import judge
+from xin.node.resolve import names_file
 from xin.protocol.node import Device, LaunchRequest, Plan, PlanRequest, PlanRow
 
 MIB, GIB = 2**20, 2**30
@@ -182,6 +185,49 @@ def test_only_what_is_open_is_changed_and_the_least_first():
     open_ = {"n_ubatch": 64, "kv_cells": 9000}
     assert alternatives({**open_, "cache_type_v": "f16", "context_length": 8192}, 8192) == []
     assert alternatives({**open_, "flash_attn": "off"}, 4096) == [{"context_length": 2048}]
+
+
+def test_sliding_windows_are_cut_before_keys_lose_bits():
+    every = alternatives({}, 8192, slides=True)
+    assert ["swa_full" in change for change in every] == [False, False, True, True, True, True]
+    assert "cache_type_k" not in every[2]
+    assert alternatives({"swa_full": True}, 8192, slides=True) == alternatives({}, 8192)
+
+
+async def test_without_a_quantization_the_best_that_fits_is_taken(tmp_path: Path, smollm2: Path, home: Path):
+    tiny = tiny_gguf.write("llama", tmp_path / "tiny.gguf")
+    files: dict[str, Path | None] = {"Thing-Q8_0.gguf": smollm2, "Thing-Q2_K.gguf": tiny}
+    hugging_face(home / ".cache/huggingface/hub", "org/Thing-GGUF", files)
+    given = {"n_ubatch": 512, "cache_type_k": "f16", "kv_cells": 8192, "context_length": 8192}
+    async with planner(device("cpu", "cpu", 430 * MIB)) as made:
+        launch = make_plan(LaunchRequest(model_name="org/Thing-GGUF", options=given), NodeConfig())
+        assert launch.spec.quantization == "Q8_0"
+        found = await made.check_launch(launch)
+        assert found.spec is not None and found.spec.quantization == "Q2_K"
+        assert Path(found.spec.weights[0]).name == "Thing-Q2_K.gguf"
+        assert found.notes == ["takes Q2_K: Q8_0 is too large for the 0.4 GiB free"]
+        named = LaunchRequest(model_name="org/Thing-GGUF", quantization="Q8_0", options=given)
+        for request in (named, LaunchRequest(model_name="org/Thing-GGUF:Q8_0", options=given)):
+            with pytest.raises(OutOfMemory) as caught:
+                await made.check_launch(make_plan(request, NodeConfig()))
+            assert "Q2_K" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("smollm2", False),
+        ("smollm2:Q4_1", True),
+        ("llama-2-chat:7b", False),
+        ("llama-2-chat:7b-Q4_K_M", True),
+        ("vicuna-v1.3:7b-pytorch", False),
+        ("org/repo", False),
+        ("org/repo:Q4_K_M", True),
+        ("/models/file.gguf", True),
+    ],
+)
+def test_which_names_mean_one_file(name: str, names: bool):
+    assert names_file(name) is names
 
 
 @pytest.fixture

@@ -112,13 +112,38 @@ async def test_bandwidth_is_measured_once_while_nothing_else_runs(tmp_path: Path
     assert await probe.of_ram("this", 1) == first
     assert await BandwidthProbe(tmp_path / "cache" / "bandwidth.json").of_ram("this", 1) == first
 
-    async def fails(threads: int) -> None:
+    async def fails(what: str) -> None:
         return None
 
     monkeypatch.setattr(bandwidth, "_measured", fails)
     assert await probe.of_ram("another CPU", 1) is None
     (tmp_path / "cache" / "bandwidth.json").write_text("{")
     assert await probe.of_ram("this", 1) is None
+
+
+async def test_a_gpus_bandwidth_is_asked_of_torch_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    async def measured(what: str) -> float:
+        asked.append(what)
+        return 9e11
+
+    monkeypatch.setattr(bandwidth, "_measured", measured)
+    probe = BandwidthProbe(tmp_path / "bandwidth.json")
+    gpu, mac = device("cuda:1", "cuda"), device("metal:0", "metal")
+    busy = Device(id="rocm:0", kind="rocm", name="busy", total_bytes=1, utilization=90.0)
+    for one in (gpu, mac, busy, gpu, busy):
+        assert await probe.of_gpu(one) == 9e11
+    assert asked == ["cuda:1", "mps", "cuda:0"]
+    assert await BandwidthProbe(tmp_path / "bandwidth.json").of_gpu(gpu) == 9e11 and len(asked) == 3
+    await BandwidthProbe(tmp_path / "bandwidth.json").of_gpu(busy)  # of a busy one nothing was kept
+    assert len(asked) == 4
+
+
+def test_torch_copies_within_a_device_and_says_when_there_is_none():
+    assert bandwidth.copied_by_torch("cpu", 4 << 20) > 1e8
+    with pytest.raises((RuntimeError, AssertionError)):
+        bandwidth.copied_by_torch("cuda:0", 4 << 20)
 
 
 def test_a_copy_counts_what_it_reads_and_writes():

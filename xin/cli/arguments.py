@@ -134,7 +134,9 @@ Endpoint = Annotated[
     typer.Option("--endpoint", "-e", metavar="URL", help="The node to talk to (XIN_ENDPOINT; default this machine's)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Node = Annotated[str | None, typer.Option("--node", metavar="NAME", help="The node to run on; for now only this one.")]
+Node = Annotated[
+    str | None, typer.Option("--node", metavar="NAME", help="The node to run on; default: the best of the cluster.")
+]
 ModelName = Annotated[str | None, typer.Option("--model-name", "-n", metavar="MODEL", help="MODEL, as an option.")]
 Size = Annotated[str | None, typer.Option("--size-in-billions", "-s", metavar="SIZE", help="Which size.")]
 Format = Annotated[str | None, typer.Option("--model-format", "-f", metavar="FORMAT", help="Which format: gguf, …")]

@@ -44,16 +44,20 @@ def connect_or_start(endpoint: str | None) -> Client:
     return client
 
 
+def at_node(client: Client, node_id: str) -> Client:
+    """A client of a node of the cluster, through the one that `client` speaks with; `client` itself for that one."""
+    if not node_id or node_id == client.node().id:
+        return client
+    return Client(f"{client.endpoint}/api/nodes/{node_id}")
+
+
 def check_node(client: Client, wanted: str | None) -> None:
     """Refuse `--node` for any but the node itself."""
     if wanted is None:
         return
     info: NodeInfo = client.node()
     if wanted not in (info.name, info.id):
-        raise UsageError(
-            f"--node {wanted}: launching on another node is not possible yet; this one is {info.name}",
-            "talk to the other node itself with -e URL",
-        )
+        raise UsageError(f"--node {wanted}: this node is {info.name}", "talk to the other node itself with -e URL")
 
 
 def _configured() -> ClientConfig:

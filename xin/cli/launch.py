@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xin.cli import arguments, output
-from xin.cli.connection import check_node, connect, connect_or_start
+from xin.cli.connection import at_node, connect, connect_or_start
 from xin.cli.launching import wait_until_ready
 from xin.errors import UsageError, XinError
 from xin.protocol.node import LaunchRequest
@@ -31,6 +31,7 @@ def launch(
     node: arguments.Node = None,
     endpoint: arguments.Endpoint = None,
     force: Annotated[bool, typer.Option("--force", help="Also when the plan says that it does not fit.")] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="Never end it to make room for another model.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the model is ready.")] = True,
     json: arguments.Json = False,
 ) -> None:
@@ -52,10 +53,12 @@ def launch(
         model_format=model_format,
         quantization=quantization,
         keep_alive=keep_alive,
+        node=node,
         force=force,
+        pin=pin,
         options=options,
     )
-    _launch(request, endpoint=endpoint, node=node, wait=wait, json=json)
+    _launch(request, endpoint=endpoint, wait=wait, json=json)
 
 
 @app.command()
@@ -103,13 +106,15 @@ def _model(words: list[str], model_name: str | None) -> str:
     raise UsageError(f"one MODEL at a time, not {len(given)}: {' '.join(given)}", "write flags as --key=value")
 
 
-def _launch(request: LaunchRequest, *, endpoint: str | None, node: str | None, wait: bool, json: bool) -> None:
+def _launch(request: LaunchRequest, *, endpoint: str | None, wait: bool, json: bool) -> None:
     with connect_or_start(endpoint) as client:
-        check_node(client, node)
-        uid = client.launch(request, wait=False)
-        answer: Any = {"model_uid": uid}
+        placed = client.launch_anywhere(request)
+        uid = placed.model_uid
+        answer: Any = placed
+        if placed.reason:
+            output.say(f"{uid}: {placed.reason}")
         if wait:
-            answer = wait_until_ready(client, uid)
+            answer = wait_until_ready(at_node(client, placed.node_id), uid)
     if json:
         output.print_json(answer)
     else:

@@ -115,6 +115,12 @@ def launch(request: LaunchRequest, *, wait: bool = True, on_demand: bool = False
     return _launch({**options, **fields}, wait, on_demand)
 
 
+def launch_anywhere(request: LaunchRequest, *, on_demand: bool = False) -> Call[LaunchReply]:
+    """As `launch` without waiting; also tells which node of the cluster has it, and why that one."""
+    fields = {key: value for key, value in msgspec.to_builtins(request).items() if value is not None}
+    return _launch_reply({**fields.pop("options"), **fields}, wait=False, on_demand=on_demand)
+
+
 def terminate(uid: str, *, kill: bool = False) -> Call[None]:
     """End it; `kill` its process at once, even one that hangs."""
     params = {"kill": "true"} if kill else {}
@@ -389,11 +395,15 @@ _raise_event = event_reader(ChatCompletionChunk)
 
 
 def _launch(body: Json, wait: bool, on_demand: bool = False) -> Call[str]:
+    reply = yield from _launch_reply(body, wait, on_demand)
+    return reply.model_uid
+
+
+def _launch_reply(body: Json, wait: bool, on_demand: bool) -> Call[LaunchReply]:
     given = {"wait_ready": "" if wait else "false", "on_demand": "true" if on_demand else ""}
     params = {key: value for key, value in given.items() if value}
     request = Request("POST", "/v1/models", params, _encode(body), timeout=None)
-    reply: LaunchReply = yield from exchange(request, reader(LaunchReply))
-    return reply.model_uid
+    return exchange(request, reader(LaunchReply))
 
 
 def _streamed(fields: Json) -> Json:

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import httpx
 
-from xin.client import calls, trust_calls, wire
+from xin.client import calls, rerank_calls, trust_calls, wire
 from xin.client.credentials import key_for
 from xin.client.exchange import Call, Stream, failure
 from xin.config import ClientConfig
@@ -67,6 +67,7 @@ class Client:
     catalogue = _call(calls.catalogue)
     recommend = _call(calls.recommend)
     launch = _call(calls.launch)
+    launch_anywhere = _call(calls.launch_anywhere)
     terminate = _call(calls.terminate)
     cancel_launch = _call(calls.cancel_launch)
     progress = _call(calls.progress)
@@ -100,6 +101,7 @@ class Client:
     complete = _call(calls.complete)
     complete_stream = _stream(calls.complete_stream)
     embed = _call(calls.embed)
+    rerank = _call(rerank_calls.rerank)
     tokenize = _call(calls.tokenize)
     detokenize = _call(calls.detokenize)
 
@@ -176,3 +178,4 @@ class ModelHandle:
     chat = _answer(calls.handle_chat)
     generate = _answer(calls.handle_generate)
     create_embedding = _answer(calls.handle_create_embedding)
+    rerank = _answer(rerank_calls.handle_rerank)

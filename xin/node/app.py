@@ -48,6 +48,7 @@ from xin.node.keys import (
     MANAGER,
     PAIRING,
     PEERS,
+    PLACEMENT,
     PLANNER,
     RECOMMENDER,
     RELAY,
@@ -60,6 +61,7 @@ from xin.node.listener import open_listener
 from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
+from xin.node.placement import Placement
 from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
 from xin.node.recommend import Recommender
@@ -116,6 +118,7 @@ def make_app(
     manager.fetch = jobs.fetch
     app[PEERS] = Peers(node, identity, events, trust=None if node.private else trust)
     app[RELAY] = Relay(app[PEERS])
+    app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])

@@ -14,6 +14,7 @@ from xin.backends.llama_cpp.dry_run_words import ModelSize
 from xin.installer.status import backends
 
 MOST = 500
+FORM = 2  # of what is kept: one more whenever ModelSize tells more
 _LARGEST = 32 << 20
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _build() -> str:
         llama = version("llama_cpp_python")
     except PackageNotFoundError:
         return ""
-    return f"{__version__} {llama}" if not set(backends()) - {"cpu", "rpc"} else ""
+    return f"{FORM} {__version__} {llama}" if not set(backends()) - {"cpu", "rpc"} else ""
 
 
 def _read(file: Path) -> dict[str, ModelSize]:

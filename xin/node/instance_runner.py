@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from xin.catalog.spec import ModelSpec
-from xin.errors import Busy, LaunchCancelled, XinError
+from xin.errors import Busy, LaunchCancelled, OutOfMemory, XinError
 from xin.node.instance_log import InstanceLog
 from xin.node.keep_alive import KeepAlive
 from xin.node.launch_plan import LaunchPlan
@@ -54,6 +55,12 @@ class RunnerOwner(Protocol):
     def runner_failed(self, runner: InstanceRunner, first_load: bool) -> None:
         """It will not run again by itself."""
 
+    def has_room(self, runner: InstanceRunner, bytes_: int) -> bool:
+        """Do idle models hold so much?"""
+
+    async def make_room(self, runner: InstanceRunner, bytes_: int) -> bool:
+        """End idle models that hold so much; False, and none has ended, when they do not."""
+
 
 class InstanceRunner:
     """Owns one worker after another. `start` begins; `stop` ends it, from the manager's own task, never a handler's."""
@@ -75,6 +82,7 @@ class InstanceRunner:
         self.gone = asyncio.Event()
         self.check: Check | None = None  # asked before the first worker starts; what it raises fails the launch
         self._choice = Choice()  # what it found that must be otherwise
+        self.notes: list[str] = []  # what was done so that it could run
         self.prepare: Prepare | None = None  # downloads what is not here, and tells what then is
         self.keep_alive = KeepAlive(instance.keep_alive, lambda: owner.runner_idle(self))
         self._owner = owner
@@ -208,13 +216,17 @@ class InstanceRunner:
     async def _load(self) -> WorkerHandle:
         if self.plan.spec.fetch is not None and self.prepare is not None:
             self._change(state="downloading", stage="downloading", progress=0.0)
-            if self.check is not None:
-                await self.check(self.plan)  # by the file's header alone: nothing is fetched that will not fit
+            if self.check is not None:  # by the file's header alone: nothing is fetched that will not fit
+                choice = await self._foreseen(self.check)
+                if choice.spec is not None:
+                    self.plan = dataclasses.replace(self.plan, spec=choice.spec)
+                    self.notes += choice.notes
             self.plan = await self.prepare(self.plan, self.worker_progress)
-        spec = self.plan.spec
-        self._change(state="loading", stage="starting", progress=0.0, **_told(spec))
+        self._change(state="loading", stage="starting", progress=0.0)
         if self.check is not None and not self._was_ready:
-            self._choice = await self.check(self.plan)
+            self._choice = await self._checked(self.check)
+        spec = self._choice.spec or self.plan.spec
+        self._change(**_told(spec))
         load = Load(
             engine=spec.engine,
             weights=spec.weights,
@@ -235,6 +247,28 @@ class InstanceRunner:
             raise
         return self._handle
 
+    async def _foreseen(self, check: Check) -> Choice:
+        """As `_checked`, before a download: nothing ends yet for what may come in hours."""
+        try:
+            choice = await check(self.plan)
+        except OutOfMemory as exc:
+            if exc.short_bytes and self._owner.has_room(self, exc.short_bytes):
+                return Choice()
+            raise
+        return Choice() if choice.lacks and self._owner.has_room(self, choice.lacks) else choice
+
+    async def _checked(self, check: Check) -> Choice:
+        """What the plan says, after idle models made room where the launch would be refused or get less."""
+        while True:
+            try:
+                choice = await check(self.plan)
+            except OutOfMemory as exc:
+                if not exc.short_bytes or not await self._owner.make_room(self, exc.short_bytes):
+                    raise
+                continue
+            if not choice.lacks or not await self._owner.make_room(self, choice.lacks):
+                return choice
+
     def _become_ready(self, ready: Ready, seconds: float) -> None:
         self._was_ready = True
         now = time.time()
@@ -252,7 +286,7 @@ class InstanceRunner:
             n_parallel=ready.n_parallel,
             model_ability=ready.abilities or self.instance.model_ability,
             memory_bytes=ready.memory_bytes,
-            notes=[*self._choice.notes, *ready.notes],
+            notes=[*self.notes, *self._choice.notes, *ready.notes],
         )
         self._settle(None)
         self.keep_alive.touch()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xin.node.manager import Manager
     from xin.node.node_info import SelfDescription
     from xin.node.peers import Peers
+    from xin.node.placement import Placement
     from xin.node.plan import Planner
     from xin.node.recommend import Recommender
     from xin.node.relay import Relay
@@ -47,5 +48,6 @@ LAN_DOOR: web.AppKey[LanDoor] = web.AppKey("lan_door")
 PAIRING: web.AppKey[PairingDoor] = web.AppKey("pairing")
 CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")
 RELAY: web.AppKey[Relay] = web.AppKey("relay")
+PLACEMENT: web.AppKey[Placement] = web.AppKey("placement")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")
 VISITORS: web.AppKey[Visitors] = web.AppKey("visitors")

@@ -17,6 +17,7 @@ from xin import paths
 from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
 from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
+from xin.node.eviction import victims
 from xin.node.instance_log import InstanceLog
 from xin.node.instance_runner import Check, InstanceRunner, Publisher
 from xin.node.instance_table import InstanceTable
@@ -29,6 +30,7 @@ from xin.node.worker_handle import WorkerHandle
 from xin.protocol.node import Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
 
 STOP_CLOSE_SECONDS = 3.0
+READING_SECONDS = 1.1  # devices are read at most once a second: only then is seen what has become free
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -179,6 +181,23 @@ class Manager:
         if first_load and runner.uid not in self._restored:
             self._in_background(self._desired.remove(runner.uid))
 
+    def has_room(self, runner: InstanceRunner, bytes_: int) -> bool:
+        """Would `make_room` find it?"""
+        return bool(victims([one for one in self._runners if one is not runner], bytes_))
+
+    async def make_room(self, runner: InstanceRunner, bytes_: int) -> bool:
+        """Those that came on demand go first, of each kind the longest unused; never a pinned or busy one."""
+        chosen = victims([one for one in self._runners if one is not runner], bytes_)
+        for one in chosen:
+            idle = time.time() - (one.instance.last_used_at or one.instance.ready_at or time.time())
+            note = f"ended {one.uid}, idle for {idle:.0f} s, to make room (launch with --pin to keep it)"
+            log.info("%s: %s", runner.uid, note)
+            runner.notes.append(note)
+            await self._own(self._end(one))
+        if chosen:
+            await asyncio.sleep(READING_SECONDS)
+        return bool(chosen)
+
     # -- launching
 
     async def _admit(self, request: LaunchRequest, explicit: bool) -> InstanceRunner:
@@ -237,6 +256,7 @@ class Manager:
         if plan.keep_alive is not None or (explicit and not instance.explicit):
             instance.keep_alive = plan.keep_alive
             runner.keep_alive.change(plan.keep_alive)
+        instance.pinned = instance.pinned or plan.request.pin
         if explicit and not instance.explicit:
             instance.explicit = True
             await self._desired.put(runner.uid, self._desired_launch(runner.uid, plan))
@@ -264,6 +284,7 @@ class Manager:
             weights=spec.weights,
             node=self._node_name,
             explicit=explicit,
+            pinned=plan.request.pin,
             keep_alive=keep_alive,
             launched_at=time.time(),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
@@ -17,16 +17,18 @@ from xin.backends import engine_class, missing
 from xin.catalog.spec import Fetch, ModelSpec
 from xin.errors import EngineMissing, OutOfMemory, UsageError, XinError, from_code
 from xin.installer.status import backends
+from xin.node import quantization_choice
 from xin.node.dry_run_book import DryRunBook
 from xin.node.dry_runs import TIMED_OUT, DryRuns
 from xin.node.launch_plan import LaunchPlan
 from xin.node.local_models import GGUF_ENGINE
 from xin.node.plan_candidates import GGUF, PYTORCH, Candidate, candidates, of_listed
 from xin.node.plan_checkpoint import Checkpoint
-from xin.node.plan_choice import Choice, alternatives, told
+from xin.node.plan_choice import Choice, alternatives, lessens, shortens, told
 from xin.node.plan_need import PROCESS_BYTES, Need, compute_bytes, counted, estimated
 from xin.node.plan_pytorch import item_bytes, no_quantizer
 from xin.node.plan_verdict import Judgement, free_bytes, gib, judge
+from xin.node.resolve import names_file, resolve
 from xin.protocol.node import Device, Plan, PlanCell, PlanRequest, PlanRow
 from xin.worker.options import convert_options
 
@@ -113,14 +115,60 @@ class Planner:
         short = need.total + PROCESS_BYTES - free
         if not ram or short <= 0:
             return Choice()
-        chosen = await self._fitting(path, options, need.window, free)
+        changes = alternatives(options, need.window, size.slides)
+        chosen = (
+            await self._fitting(path, options, [one for one in changes if not shortens(one)], free)
+            or await self._other_quantization(launch, ram[0])
+            or await self._fitting(path, options, [one for one in changes if shortens(one)], free)
+        )
         if chosen is None:
-            raise await self._refusal(spec, options, need, ram[0], short)
-        return chosen
+            refusal = await self._refusal(spec, options, need, ram[0], short)
+            refusal.short_bytes = short
+            raise refusal
+        return replace(chosen, lacks=short) if lessens(chosen) else chosen
 
-    async def _fitting(self, path: str, options: dict[str, Any], window: int, free: int) -> Choice | None:
+    async def _other_quantization(self, launch: LaunchPlan, device: Device) -> Choice | None:
+        """The best that fits with all that was asked for, when the launch names none.
+
+        Of those that are here; of all, when the launch would have to fetch one anyway.
+        """
+        request, spec = launch.request, launch.spec
+        is_file: bool = await asyncio.to_thread(names_file, request.model_name)
+        if request.quantization or request.model_path or is_file:
+            return None
+        order = PlanRequest(
+            model_name=request.model_name,
+            model_size_in_billions=spec.size_in_billions,
+            model_format=GGUF,
+            options=launch.options,
+        )
+        plan = await self._plan_or_none(order)
+        fitting = [
+            row
+            for row in (plan.rows if plan else [])
+            if (row.downloaded or spec.fetch is not None)
+            and row.quantization != spec.quantization
+            and any(cell.device_id == device.id and cell.verdict == "fits" for cell in row.cells)
+        ]
+        if not fitting:
+            return None
+        row = quantization_choice.best(fitting, lambda row: row.quantization)
+        other = await asyncio.to_thread(
+            resolve,
+            request.model_name,
+            size=spec.size_in_billions,
+            format=GGUF,
+            quantization=row.quantization,
+            engine=request.model_engine,
+            model_dirs=self._model_dirs,
+        )
+        note = f"takes {row.quantization}: {spec.quantization} is too large for the {gib(free_bytes(device))} free"
+        return Choice(notes=[note], spec=other)
+
+    async def _fitting(
+        self, path: str, options: dict[str, Any], changes: list[dict[str, Any]], free: int
+    ) -> Choice | None:
         """The smallest change with which it fits."""
-        changes = alternatives(options, window)
         if not changes:
             return None
         try:

@@ -75,7 +75,7 @@ def candidates(order: PlanRequest, model_dirs: Sequence[str], platform: str = sy
     if family is not None:
         found = _of_family(family, order, known, model_dirs)
     else:
-        named = next((model for model in known if model.model_name == name), None)
+        named = next((model for model in known if model.model_name == name or _of_repo(model, name)), None)
         group = [model for model in known if named is not None and _group(model) == _group(named)]
         found = [local(model) for model in group] or [_of_spec(_resolved(order, model_dirs))]
     found = [one for single in found for one in _loadable(single, found)]
@@ -136,6 +136,10 @@ def _of_family(
     alike = [one for one in family.variants if one.size_in_billions == size]
     others = [one for one in alike if (one.format, one.quantization.lower()) not in there]
     return [*map(local, here), *(absent(family, one) for one in others)]
+
+
+def _of_repo(model: LocalModel, repo: str) -> bool:
+    return model.source == "huggingface" and model.model_name.partition(":")[0] == repo.removeprefix("hf.co/")
 
 
 def _group(model: LocalModel) -> str:

@@ -28,6 +28,7 @@ READABLE = 8.0  # tokens a second: as fast as people read
 USABLE = 2.0
 # What generating reaches of the bandwidth that a copy does: see docs/models.md for how it was found.
 CPU_SHARE = 0.35
+GPU_SHARE = 0.6  # not found by us: what is usually told of llama.cpp on GPUs
 USUAL_PART = 1 / 8  # of the window that a conversation fills
 _YEAR_WORTH = 1.4  # doublings of parameters that a year of progress stands for
 _FIRST_YEAR = 2023
@@ -75,6 +76,9 @@ class Recommender:
         ram = next((device for device in place.devices if device.kind == "cpu"), None)
         bandwidth = await self._probe.of_ram(ram.name, ram.cores or 1) if ram is not None else None
         speeds = {ram.id: bandwidth * CPU_SHARE} if ram is not None and bandwidth else {}
+        for device in place.devices:
+            if device.kind != "cpu" and (found := await self._probe.of_gpu(device)):
+                speeds[device.id] = found * GPU_SHARE
 
         def best() -> list[Recommendation]:  # it reads the catalogue, and looks for engines
             found = chosen(offers(list(families().values()), here, place.devices, speeds, ability), count)

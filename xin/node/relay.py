@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from yarl import URL
 
+from xin.client.exchange import error_of
 from xin.errors import NotFound, Unreachable
 from xin.node.errors_middleware import REQUEST_ID, SERVED_BY
 from xin.node.peers import Peers
@@ -55,10 +56,14 @@ class Relay:
         if self._session is not None:
             await self._session.close()
 
+    def trusted(self) -> list[Peer]:
+        """This user's other nodes on this host, and the members of the cluster; those that are gone too."""
+        return [peer for peer in self._peers.cluster() if peer.relation in ("local", "peer")]
+
     def remote(self) -> Iterator[Target]:
         """What runs on nodes that are trusted and answer."""
-        for peer in self._peers.cluster():
-            if peer.relation in ("local", "peer") and peer.status != "gone":
+        for peer in self.trusted():
+            if peer.status != "gone":
                 yield from (Target(peer, instance) for instance in peer.instances)
 
     def targets(self, model: str) -> list[Target]:
@@ -90,8 +95,27 @@ class Relay:
         names = ", ".join(target.peer.name for target in targets[:TRIES])
         raise Unreachable(f"{names} went away before it answered", "try again, or xin nodes")
 
-    async def through(self, request: web.Request, node_id: str, path: str) -> web.StreamResponse:
-        """Any request, to one node. Raises NotFound, Unreachable."""
+    async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> bytes:
+        """A question of this node's own. Raises Unreachable, or the error that the other node answers with."""
+        assert self._session is not None
+        endpoint, how = self._peers.way_to(peer.id)
+        headers = {"Content-Type": "application/json", HOPS: "1", **how.get("headers", {})}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        settings = {**how, "headers": headers, "timeout": timeout}
+        try:
+            url = URL(f"{endpoint}{path}", encoded=True)
+            async with self._session.request(method, url, data=body, **settings) as answer:
+                text = await answer.read()
+        except _FAILURES as exc:
+            raise Unreachable(f"node {peer.name} does not answer", "xin nodes shows who is there") from exc
+        if answer.status != 200:
+            raise error_of(text, answer.status) or Unreachable(f"node {peer.name} answers with {answer.status}")
+        return text
+
+    async def through(
+        self, request: web.Request, node_id: str, path: str, body: bytes | None = None
+    ) -> web.StreamResponse:
+        """Any request, to one node; `body` in place of its own. Raises NotFound, Unreachable."""
         peer = next((one for one in self._peers.cluster() if one.id == node_id), None)
         if peer is None or peer.relation == "found":
             raise NotFound(f"no paired node has the id {node_id}", "xin nodes --json shows the ids", param="id")
@@ -99,7 +123,7 @@ class Relay:
         try:
             with self._until_gone(peer) as limit:
                 async with limit:
-                    return await self._passed(passing, await request.read())
+                    return await self._passed(passing, await request.read() if body is None else body)
         except _FAILURES as exc:
             if passing.response is not None:
                 return await passing.broken_off()

@@ -61,6 +61,17 @@ def resolve(
     raise not_known(name, model_dirs)
 
 
+def names_file(name: str) -> bool:
+    """Does it name one file or quantization, and not a model of which there may be several?"""
+    head, _, tag = name.partition(":")
+    if family := families().get(head):
+        if not tag or _is_quantization(tag, family):
+            return bool(tag) and tag not in {variant.format for variant in family.variants}
+        found = _TAG.fullmatch(tag)
+        return found is None or found[2] not in (None, GGUF, PYTORCH)
+    return bool(tag) or not REPO.fullmatch(head.removeprefix("hf.co/"))
+
+
 def on_disk(spec: ModelSpec, hint: str) -> ModelSpec:
     """The spec, unless its weights must be fetched first: ModelNotFound with `hint`."""
     if spec.fetch is None:

@@ -30,13 +30,19 @@ class LaunchRequest(msgspec.Struct, kw_only=True):
     model_path: str | None = None
     replica: int = 1
     keep_alive: float | str | None = None
-    node: str | None = None
+    node: str | None = None  # a name or id of one in the cluster; None: the best one
     force: bool = False  # also when it does not fit
+    pin: bool = False  # never ended to make room for another
     options: dict[str, Any] = {}
 
 
 class LaunchReply(msgspec.Struct):
+    """`node` has it, by name and id; `reason`: why there, in words, where there was a choice."""
+
     model_uid: str
+    node: str = ""
+    node_id: str = ""
+    reason: str = ""
 
 
 class WorkerInfo(msgspec.Struct):
@@ -84,6 +90,7 @@ class Instance(msgspec.Struct, kw_only=True):
     node: str = ""
     replica: int = 1
     explicit: bool = True
+    pinned: bool = False
     keep_alive: float | None = None
     launched_at: float = 0.0
     ready_at: float | None = None

@@ -60,14 +60,16 @@ class ModelActions:
         for target in targets:
             instance = self._app.store.instance(target)
             if instance is not None:
-                await self._try("restart", target, partial(_restart, instance))
+                await self._try("restart", target, partial(_restart, instance, target.node_id))
 
     async def launch(self, node_id: str, model: LocalModel) -> None:
         """Begin the launch; what becomes of it is told by its row."""
         if self._refused():
             return
         target = Target(node_id, model.model_name)
-        await self._try("launch", target, lambda client: client.launch(request_of(model), wait=False))
+        request = request_of(model)
+        request.node = node_id  # the person has chosen it
+        await self._try("launch", target, lambda client: client.launch(request, wait=False))
 
     def _is_failed(self, target: Target) -> bool:
         instance = self._app.store.instance(target)
@@ -121,6 +123,7 @@ def relaunch_request(instance: Instance, known: bool) -> LaunchRequest:
         model_path=None if known or not instance.weights else instance.weights[0],
         replica=instance.replica,
         keep_alive=instance.keep_alive,
+        pin=instance.pinned,
         options=instance.options,
     )
 
@@ -133,12 +136,14 @@ async def _terminate(uid: str, client: AsyncClient, *, kill: bool = False) -> No
     await client.terminate(uid, kill=kill)
 
 
-async def _restart(instance: Instance, client: AsyncClient) -> None:
+async def _restart(instance: Instance, node_id: str, client: AsyncClient) -> None:
     known = instance.model_name in {model.model_name for model in await client.local_models()}
     if instance.state != "failed":
         with suppress(ModelNotFound):  # ended by itself meanwhile
             await client.terminate(instance.model_uid)
-    await client.launch(relaunch_request(instance, known), wait=False, on_demand=not instance.explicit)
+    request = relaunch_request(instance, known)
+    request.node = node_id
+    await client.launch(request, wait=False, on_demand=not instance.explicit)
 
 
 def _question(verb: str, targets: Sequence[Target], requests: int) -> str:

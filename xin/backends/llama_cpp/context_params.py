@@ -42,6 +42,7 @@ def context_params(model: Model, options: Options, threads: int) -> Any:
     params.flash_attn_type = _FLASH[options.flash_attn]
     params.type_k = _GGML_TYPES[options.cache_type_k]
     params.type_v = _GGML_TYPES[options.cache_type_v]
+    params.swa_full = options.swa_full
     params.n_threads = params.n_threads_batch = threads
     params.no_perf = True
     return params

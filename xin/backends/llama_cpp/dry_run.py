@@ -99,6 +99,7 @@ def _of_model(model: Any, path: str) -> ModelSize:
         parameters=int(lib.llama_model_n_params(model.pointer)),
         layer_bytes=layer_bytes(parts(path)),
         gpu_layers=model.gpu_layers,
+        slides=model.slides,
         embeds=not decodes or (model.number("pooling_type") or 0) > 0,
     )
 

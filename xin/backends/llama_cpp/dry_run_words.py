@@ -71,6 +71,7 @@ class ModelSize(msgspec.Struct, kw_only=True):
     parameters: int = 0
     layer_bytes: list[int] = []
     gpu_layers: int = 0
+    slides: bool = False  # some layers see only the last tokens
     embeds: bool = False
     exact: bool = True
     contexts: list[ContextSize] = []

@@ -47,6 +47,7 @@ class LlamaCppEngine(Engine):
             window=self._window,
             n_parallel=options.n_parallel,
             n_batch=options.n_batch,
+            prompt_lookup=options.prompt_lookup,
         )
         template = options.chat_template or model.meta("tokenizer.chat_template")
         self._prompt = Prompt(model.vocabulary, weights, template)
@@ -157,7 +158,9 @@ class LlamaCppEngine(Engine):
         from xin.backends.llama_cpp.context_params import context_params
 
         params = context_params(self._model, self._options, self._threads)
-        return Context(self._model.pointer, params, self._model.vocabulary.size, can_rewind=self._model.can_rewind)
+        whole = self._options.swa_full or not self._model.slides  # else what has left the window is gone
+        can_rewind = self._model.can_rewind and whole
+        return Context(self._model.pointer, params, self._model.vocabulary.size, can_rewind=can_rewind)
 
     def _warm_up(self) -> None:
         """One token through all layers: the weights are in memory before the first request pays for it."""

@@ -90,6 +90,11 @@ class Model:
         """Can the end of a sequence be cut off? Not where the state is recurrent."""
         return not (lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer))
 
+    @property
+    def slides(self) -> bool:
+        """Has it layers that see only the last tokens?"""
+        return int(lib.llama_model_n_swa(self.pointer)) > 0
+
     def kv_cell_bytes(self, key_bits: float, value_bits: float) -> int:
         """Bytes of one token's keys and values over all layers; an upper bound for sliding windows."""
         layers = lib.llama_model_n_layer(self.pointer)

@@ -23,9 +23,11 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cache_type_k    type of the cached keys
     cache_type_v    type of the cached values; other than f16 needs flash attention
     kv_cells        tokens that all running and cached requests hold together; default: by memory
+    swa_full        keep all of what sliding-window layers have seen, so that a conversation can be taken up anywhere
     mmap            map the file instead of reading it
     prefix_cache    conversations whose keys and values are kept, in RAM, after they ended; 0 = none
     prefix_cache_mib  MiB of RAM that they may take together
+    prompt_lookup   draft what the text repeats of itself, where measured to be faster; False = never
     lora            LoRA adapters: PATH or PATH=SCALE
     chat_template   a Jinja template in place of the model's own
     """
@@ -40,8 +42,10 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
     kv_cells: Annotated[int, Meta(ge=8, le=268_435_456)] | None = None
+    swa_full: bool = True
     mmap: bool = True
     prefix_cache: Annotated[int, Meta(ge=0, le=1000)] = 32
     prefix_cache_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
+    prompt_lookup: bool = True
     lora: list[str] = []
     chat_template: str | None = None

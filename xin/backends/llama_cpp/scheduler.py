@@ -12,7 +12,9 @@ import numpy as np
 
 from xin.backends.base import Load, Output, Request
 from xin.backends.llama_cpp.batch import Batch
+from xin.backends.llama_cpp.burst import gathers, waits
 from xin.backends.llama_cpp.context import Context
+from xin.backends.llama_cpp.drafter import Drafter
 from xin.backends.llama_cpp.pace import Pace
 from xin.backends.llama_cpp.sampler import Candidates, Sampler
 from xin.backends.llama_cpp.sequence import Sequence
@@ -23,11 +25,6 @@ from xin.errors import InternalError, OutOfMemory, XinError
 from xin.worker.frames import TokenLogprob
 
 SHARE_AT_LEAST = 16  # waiting for another's prefix pays from about this many tokens on
-TOGETHER_S = 0.1  # requests that arrive within this time are a burst
-GATHER_QUIET_S = 0.008  # the first step of an idle engine waits until nobody has come for so long …
-GATHER_SHARE = 0.02  # … and at most for this share of the time that the prompts take to read
-GATHER_NAP_S = 0.0005  # looking for newcomers in between
-ALIKE = 4  # nobody of a burst waits for one with more than this many times as much to read
 FIRST_GUESS_S = 0.004
 
 
@@ -43,6 +40,7 @@ class Scheduler:
         window: int,
         n_parallel: int,
         n_batch: int,
+        prompt_lookup: bool = False,
     ) -> None:
         self._context = context
         self._vocabulary = vocabulary
@@ -52,6 +50,7 @@ class Scheduler:
         self._batch = Batch(n_batch)
         self._candidates = Candidates(vocabulary.size)
         self._pace = Pace(FIRST_GUESS_S)
+        self._drafter = Drafter(prompt_lookup and context.can_rewind, window, min(n_batch, context.max_outputs))
         self._slots = list(range(n_parallel))[::-1]
         self._n_parallel = n_parallel
         self._waiting: deque[Sequence] = deque()
@@ -103,21 +102,27 @@ class Scheduler:
         )
 
     def step(self) -> list[Output]:
-        if not self._running and self._gathers():
+        if not self._running and gathers(self._waiting, self._n_parallel, self._pace.seconds_per_token):
             return []
         self._admit()
-        self._compose()
+        reading = self._compose()
         if not self._batch.size:
             return []
         started = time.perf_counter()
         result = self._context.decode(self._batch.struct())
         if result == 1:
+            if any(s.draft for s in self._running):
+                self._drafter.pause()
+                return []
             return self._make_room()
         if result != 0:
             return self._fail(InternalError(f"llama_decode failed with code {result}"))
         outputs = self._collect()
+        took = time.perf_counter() - started
         if any(s.fed > 1 for s in self._running):
-            self._pace.record(time.perf_counter() - started, self._batch.size)
+            self._pace.record(took, self._batch.size)
+        elif reading == 0:
+            self._drafter.record(self._batch.size, took)
         return outputs
 
     def close(self) -> None:
@@ -126,17 +131,6 @@ class Scheduler:
         self._running, self._waiting = [], deque()
 
     # -- admission
-
-    def _gathers(self) -> bool:
-        """Wait a moment for the rest of a burst? Requests that come together reach the engine a millisecond apart."""
-        if not 0 < len(self._waiting) < self._n_parallel:
-            return False
-        first, last = self._waiting[0].arrived_at, self._waiting[-1].arrived_at
-        most = GATHER_SHARE * self._pace.seconds_per_token * sum(s.pending for s in self._waiting)
-        left = min(last + GATHER_QUIET_S, first + most) - time.monotonic()
-        if left > 0:
-            time.sleep(min(left, GATHER_NAP_S))
-        return left > 0
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._n_parallel:
@@ -174,7 +168,7 @@ class Scheduler:
         elif parked is not None and self._context.restore(sequence.slot, parked.state):
             self._context.cut(sequence.slot, shared)
             sequence.prompt_length += len(tokens) - len(sequence.tokens)
-            sequence.tokens = tokens
+            sequence.tokens, sequence.lookup = tokens, None
             sequence.computed = sequence.cached = shared
 
     def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
@@ -192,45 +186,29 @@ class Scheduler:
 
     # -- one batch
 
-    def _compose(self) -> None:
+    def _compose(self) -> int:
+        """Fills the batch; returns how many sequences still read their prompts."""
         self._batch.clear()
         self._catch_up()
         prefilling: list[Sequence] = []
+        decoding: list[Sequence] = []
         for sequence in self._running:
-            sequence.row, sequence.fed = -1, 0
-            if sequence.leader is not None:
-                continue
-            if sequence.prefilling:
-                prefilling.append(sequence)
-            else:
-                sequence.fed = 1
-                sequence.row = self._batch.add(sequence.tokens[-1], sequence.computed, sequence.slot)
+            sequence.row, sequence.fed, sequence.draft = -1, 0, []
+            if sequence.leader is None:
+                (prefilling if sequence.prefilling else decoding).append(sequence)
+        if decoding and not prefilling:
+            self._drafter.draft(decoding, self._context.cells - self._cells_used())
+        for sequence in decoding:
+            sequence.fed = 1
+            sequence.row = self._batch.add(sequence.tokens[-1], sequence.computed, sequence.slot)
+            for ahead, guess in enumerate(sequence.draft, 1):
+                self._batch.add(guess, sequence.computed + ahead, sequence.slot)
         if prefilling:
-            decoding = self._batch.size
-            due = {id(s): s.pending - self._waits(s, prefilling, decoding) for s in prefilling}
-            self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(decoding, self._n_batch))
-            self._finish(prefilling, decoding)
-
-    def _waits(self, sequence: Sequence, prefilling: list[Sequence], decoding: int) -> bool:
-        """Does it hold back its last prompt token until those who came with it have read theirs too?
-
-        A burst of alike prompts on an idle engine is read in large steps and then answered together: that is faster for
-        the last of them and for all together than small steps between tokens. It never waits for a much longer prompt.
-        """
-        if decoding or sequence.announced:
-            return False
-        reach = ALIKE * max(sequence.unread, SHARE_AT_LEAST)
-        followers = [s for s in self._running if s.leader is sequence]
-        if any(s.shared >= len(sequence.tokens) for s in followers):
-            return False
-        return any(
-            other is not sequence
-            and not other.announced
-            and other.pending - other.fed > 1
-            and abs(other.arrived_at - sequence.arrived_at) < TOGETHER_S
-            and other.unread <= reach
-            for other in [*prefilling, *followers]
-        )
+            streams = len(decoding)
+            due = {id(s): s.pending - waits(s, prefilling, self._running, streams) for s in prefilling}
+            self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(streams, self._n_batch))
+            self._finish(prefilling, streams)
+        return len(prefilling)
 
     def _catch_up(self) -> None:
         """Followers whose prefix is ready copy it; those whose leader has gone go on by themselves."""
@@ -270,14 +248,14 @@ class Scheduler:
             if count:
                 self._put(sequence, count)
 
-    def _finish(self, prefilling: list[Sequence], decoding: int) -> None:
+    def _finish(self, prefilling: list[Sequence], streams: int) -> None:
         """Last tokens whose wait ends with this very step go into it, too: no step of their own for them."""
         for sequence in prefilling:
             if (
                 sequence.pending - sequence.fed == 1
                 and sequence.prompt_logprobs is None
                 and self._batch.size < self._n_batch
-                and not self._waits(sequence, prefilling, decoding)
+                and not waits(sequence, prefilling, self._running, streams)
             ):
                 at = sequence.computed + sequence.fed
                 sequence.row = self._batch.add(sequence.tokens[at], at, sequence.slot)
@@ -314,11 +292,23 @@ class Scheduler:
                 if sequence.pending:
                     continue
             try:
-                outputs.append(self._advance(sequence, rows[row]))
+                self._advance_drafted(sequence, rows, row, outputs)
             except XinError as exc:  # a constraint that cannot go on ends its own request only
                 outputs.append(Output(sequence.request.id, sequence.index, error=exc))
                 self.cancel(sequence.request.id, None)
         return outputs
+
+    def _advance_drafted(self, sequence: Sequence, rows: Any, row: int, outputs: list[Output]) -> None:
+        """Its next token, and one more for each guess of its draft that was right; the rest is forgotten."""
+        outputs.append(self._advance(sequence, rows[row]))
+        for ahead, guess in enumerate(sequence.draft, 1):
+            if sequence.slot < 0 or sequence.tokens[-1] != guess:
+                break
+            sequence.computed += 1
+            self._drafter.accepted += 1
+            outputs.append(self._advance(sequence, rows[row + ahead]))
+        if sequence.draft and sequence.slot >= 0:
+            self._context.cut(sequence.slot, sequence.computed)
 
     def _advance(self, sequence: Sequence, row: Any) -> Output:
         request = sequence.request

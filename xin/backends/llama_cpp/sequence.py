@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xin.backends.base import Request
+from xin.backends.llama_cpp.lookup import Lookup
 from xin.backends.llama_cpp.sampler import Sampler
 from xin.worker.frames import TokenLogprob
 
@@ -32,6 +33,8 @@ class Sequence:
     fed: int = 0  # tokens in the running batch
     prompt_logprobs: list[TokenLogprob] | None = None
     announced: bool = False
+    lookup: Lookup | None = None
+    draft: list[int] = field(default_factory=list)  # guesses that ride in the running batch behind its own token
 
     @property
     def pending(self) -> int:

@@ -8,9 +8,11 @@ import msgspec
 from aiohttp import web
 
 from xin.errors import BadRequest, ModelNotFound, UnsupportedParameter
-from xin.node.keys import IDENTITY, MANAGER, RELAY
+from xin.node.keys import IDENTITY, MANAGER, PLACEMENT, RELAY
+from xin.node.placement import Placed
+from xin.node.relay import HOPS
 from xin.node.routes.body import encoded, flag, invalid, json_response, read_object
-from xin.protocol.node import Instance, LaunchReply, LaunchRequest
+from xin.protocol.node import Instance, LaunchReply, LaunchRequest, Peer
 from xin.protocol.openai import Model, ModelList
 
 LISTED = frozenset({"downloading", "loading", "ready"})
@@ -40,7 +42,7 @@ _HINTS = {
 }
 
 
-async def launch(request: web.Request) -> web.Response:
+async def launch(request: web.Request) -> web.StreamResponse:
     """Replies when the model is ready, or with `wait_ready=false` at once.
 
     With `on_demand=true` as if a request had asked for the model: unloaded when idle, not brought back at a start.
@@ -48,8 +50,26 @@ async def launch(request: web.Request) -> web.Response:
     wait = flag(request, "wait_ready", default=True)
     on_demand = flag(request, "on_demand")
     order = launch_request(await read_object(request))
+    placed = Placed()
+    if HOPS not in request.headers:
+        if on_demand and not order.node:
+            order.node = request.app[IDENTITY].id
+        placed = await request.app[PLACEMENT].place(order)
+        if placed.peer is not None:
+            return await _launch_there(request, order, placed.peer, placed.reason)
     instance = await request.app[MANAGER].launch(order, wait=wait, explicit=not on_demand)
-    return json_response(LaunchReply(instance.model_uid))
+    own = request.app[IDENTITY]
+    return json_response(LaunchReply(instance.model_uid, own.name, own.id, placed.reason))
+
+
+async def _launch_there(request: web.Request, order: LaunchRequest, peer: Peer, reason: str) -> web.StreamResponse:
+    """On a node that `reason` speaks for."""
+    body = msgspec.json.encode(msgspec.structs.replace(order, node=None))
+    answer = await request.app[RELAY].through(request, peer.id, request.rel_url.raw_path_qs, body)
+    if answer.status != 200 or not isinstance(answer, web.Response) or not isinstance(answer.body, bytes):
+        return answer
+    uid = msgspec.json.decode(answer.body, type=LaunchReply).model_uid
+    return json_response(LaunchReply(uid, peer.name, peer.id, reason))
 
 
 async def list_models(request: web.Request) -> web.Response:

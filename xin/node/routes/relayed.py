@@ -45,6 +45,21 @@ async def through(request: web.Request) -> web.StreamResponse:
     return await request.app[RELAY].through(request, node_id, path)
 
 
+def of_uid(handler: Handler) -> Handler:
+    """`handler` acts on the instance of this node that the path names; one that runs elsewhere is acted on there."""
+
+    @wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        uid, relay = request.match_info["uid"], request.app[RELAY]
+        if HOPS not in request.headers and all(one.model_uid != uid for one in request.app[MANAGER].instances()):
+            for target in relay.remote():
+                if target.instance.model_uid == uid:
+                    return await relay.through(request, target.peer.id, request.rel_url.raw_path_qs)
+        return await handler(request)
+
+    return answer
+
+
 def _model(body: bytes) -> str:
     """ "" where the body names none; the handler says what is wrong with it."""
     try:

@@ -72,6 +72,7 @@ def model_facts(instance: Instance) -> Facts:
     yield "abilities", ", ".join(instance.model_ability)
     yield "node", instance.node
     yield "launched", _at(instance.launched_at) + ("" if instance.explicit else ", on demand")
+    yield "pinned", "yes" if instance.pinned else ""
     yield "ready in", f"{instance.load_seconds:.1f} s" if instance.load_seconds else ""
     yield "keep alive", _keep_alive(instance.keep_alive)
     yield "memory", ", ".join(f"{part} {bytes_short(size)}" for part, size in instance.memory_bytes.items())

@@ -48,6 +48,9 @@ class BenchScreen(Place):
             "s", "sort", "sort", id="bench.sort", show=False, tooltip="Order by node, name, state, memory or speed"
         ),
         Binding("a", "add_node", "add node", id="bench.add_node", show=False, tooltip="Talk to a node by its address"),
+        Binding(
+            "P", "pair", "pair", id="bench.pair", show=False, tooltip="Make one cluster of this machine and another"
+        ),
         Binding("y", "copy_url", "copy URL", id="bench.copy_url", show=False, tooltip="Copy the URL for programs"),
         Binding("e", "details", "details", id="bench.details", show=False, tooltip="All that is known of the row"),
         Binding(
@@ -182,6 +185,21 @@ class BenchScreen(Place):
         url = await self.app.push_screen_wait(AddNode())
         if url:
             self.workbench.connect(url)
+
+    @work(exclusive=True, group="ask")
+    async def action_pair(self) -> None:
+        """On a node that is only found: type its digits; else show digits for another machine."""
+        from xin.tui.dialogs.pair import PairWith, ShowDigits
+
+        if self.workbench.readonly or self.workbench.store.home is None:
+            why = "this workbench is read-only" if self.workbench.readonly else "there is no node here to pair"
+            self.workbench.say(why, severity="warning")
+            return
+        node = self.workbench.store.node(self.view.node_id)
+        found = node is not None and node.relation == "found"
+        told = await self.app.push_screen_wait(PairWith(node) if found and node is not None else ShowDigits())
+        if told:
+            self.workbench.say(told)
 
     def action_copy_url(self) -> None:
         node = self.workbench.store.node(self.view.node_id)

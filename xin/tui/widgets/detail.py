@@ -105,7 +105,7 @@ def node_lines(view: NodeView, width: int, now: float) -> list[Content]:
     head = f"{RELATIONS.get(view.relation, view.relation)}  {status.get(view.status, '')}"
     lines = [_labelled("node", head.rstrip(), width)]
     if view.relation == "found":
-        lines.append(_labelled("", "It is seen, but nothing of it is trusted or used until it is paired.", width))
+        lines.append(_labelled("", "Nothing of it is trusted or used until it is paired: P pairs it.", width))
         return lines
     lines.append(_labelled("url", f"{view.endpoint or G.none}   {address_of(view)}", width))
     if info is not None:

@@ -1,0 +1,50 @@
+"""Requests that come together: gathered for a moment, read in large steps, and answered together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence as Many
+
+from xin.backends.llama_cpp.sequence import Sequence
+
+TOGETHER_S = 0.1  # requests that arrive within this time are a burst
+GATHER_QUIET_S = 0.008  # the first step of an idle engine waits until nobody has come for so long …
+GATHER_SHARE = 0.02  # … and at most for this share of the time that the prompts take to read
+GATHER_NAP_S = 0.0005  # looking for newcomers in between
+ALIKE = 4  # nobody of a burst waits for one with more than this many times as much to read
+SHORT = 16  # nor do differences between prompts shorter than this count
+
+
+def gathers(waiting: Many[Sequence], n_parallel: int, seconds_per_token: float) -> bool:
+    """Does an idle engine wait for the rest of a burst? If so it has napped; they come a millisecond or so apart."""
+    if not 0 < len(waiting) < n_parallel:
+        return False
+    first, last = waiting[0].arrived_at, waiting[-1].arrived_at
+    most = GATHER_SHARE * seconds_per_token * sum(s.pending for s in waiting)
+    left = min(last + GATHER_QUIET_S, first + most) - time.monotonic()
+    if left > 0:
+        time.sleep(min(left, GATHER_NAP_S))
+    return left > 0
+
+
+def waits(sequence: Sequence, prefilling: Many[Sequence], running: Many[Sequence], streams: int) -> bool:
+    """Does it hold back its last prompt token until those who came with it have read theirs too?
+
+    A burst of alike prompts on an idle engine is read in large steps and then answered together: that is faster for
+    the last of them and for all together than small steps between tokens. It never waits for a much longer prompt, nor
+    while others stream.
+    """
+    if streams or sequence.announced:
+        return False
+    reach = ALIKE * max(sequence.unread, SHORT)
+    followers = [s for s in running if s.leader is sequence]
+    if any(s.shared >= len(sequence.tokens) for s in followers):
+        return False
+    return any(
+        other is not sequence
+        and not other.announced
+        and other.pending - other.fed > 1
+        and abs(other.arrived_at - sequence.arrived_at) < TOGETHER_S
+        and other.unread <= reach
+        for other in [*prefilling, *followers]
+    )
