@@ -19,7 +19,6 @@ from typing import Any
 from xin.backends.base import Request, Weights
 from xin.backends.llama_cpp.engine import LlamaCppEngine
 from xin.worker.frames import Constraint, Sampling
-from xin.worker.main import bound_spinning
 
 SCHEMA = {
     "type": "object",
@@ -38,7 +37,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    bound_spinning(os.environ)
     engine = LlamaCppEngine.load(
         Weights([str(demo_model())], "smollm2"),
         LlamaCppEngine.Options(context_length=1024, threads=os.cpu_count()),

@@ -22,7 +22,6 @@ from constraints import demo_model
 from xin.backends.base import Request, Weights
 from xin.backends.llama_cpp.engine import LlamaCppEngine
 from xin.worker.frames import Sampling
-from xin.worker.main import bound_spinning
 
 TOKENS = 192
 CODE = """import json
@@ -74,7 +73,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    bound_spinning(os.environ)
     engines = {lookup: _engine(lookup) for lookup in (False, True)}
     result = {name: _task(engines, prompt, options.rounds) for name, prompt in TASKS.items()}
     print(json.dumps(result, indent=1))

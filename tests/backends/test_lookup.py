@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from xin.backends.base import Output, Request, Weights
 from xin.backends.llama_cpp.lookup import NGRAM, Lookup
-from xin.backends.llama_cpp.step_cost import LEAST_GAIN, StepCost
+from xin.backends.llama_cpp.step_cost import StepCost
 from xin.worker.frames import Constraint, Sampling
 
 LIST = "\n".join(f"{number}. apple {number}" for number in range(1, 12))
@@ -41,7 +41,9 @@ def test_a_passage_is_followed_and_left_where_it_differs():
     tokens.append(4)
     lookup.follow()
     assert lookup.guess(2) == [5, 6]
-    right = lookup.accuracy
+    tokens += [5, 6]
+    lookup.follow()
+    right = lookup.accuracy  # of a passage that was right three times running
     tokens.append(99)
     lookup.follow()
     assert lookup.guess(2) == []
@@ -63,34 +65,45 @@ def test_a_guess_follows_an_earlier_equal_end_and_keeps_its_length(prompt: list[
             assert any(prompt[at - NGRAM : at] == end and prompt[at] == guess[0] for at in places)
 
 
-def test_cheap_rows_are_drafted_and_dear_ones_are_not():
-    cheap, dear = StepCost(), StepCost()
-    for n in (1, 2, 4, 8, 16, 32):
-        cheap.record(n, 0.010 + 0.0005 * n)
-        dear.record(n, 0.010 * n)
-    assert cheap.draft(1, 31, 0.95) >= 7
-    assert cheap.draft(1, 5, 0.95) == 5
-    assert cheap.draft(1, 31, 0.02) == 0
-    assert dear.draft(1, 31, 0.99) == 0
+def cost(plain: float, each: float) -> StepCost:
+    made = StepCost()
+    for _ in range(30):
+        made.record(1, 0, plain)
+        made.record(1, 4, plain + 4 * each)
+    return made
 
 
-def test_a_price_that_was_never_seen_is_tried_and_then_known():
-    cost = StepCost()
-    assert cost.draft(1, 31, 0.9) == 0  # not even a plain step was seen
-    cost.record(1, 0.010)
-    first = cost.draft(1, 31, 0.9)
-    assert first > 0
-    for size in range(2, 33):
-        cost.record(size, 0.010 * size / 0.9)
-    assert cost.draft(1, 31, 0.9) == 0
-    for _ in range(2000):  # and long after it is doubted again
-        cost.record(1, 0.010)
-    assert cost.draft(1, 31, 0.9) > 0
-    assert LEAST_GAIN > 1
+def test_cheap_guesses_are_drafted_and_dear_ones_are_not():
+    cheap, dear = cost(0.010, 0.0005), cost(0.010, 0.0100)
+    assert cheap.draft(1, 0, 31, 0.95) >= 7
+    assert cheap.draft(1, 0, 5, 0.95) == 5
+    assert cheap.draft(1, 0, 31, 0.02) == 0
+    assert dear.draft(1, 0, 31, 0.99) == 0
+    assert cheap.of(1, 10) == pytest.approx(0.015, rel=0.05)
+
+
+def test_a_price_that_was_never_seen_is_tried_then_known_and_long_after_doubted():
+    made = StepCost()
+    assert made.draft(1, 0, 31, 0.9) == 0  # not even a plain step was seen
+    made.record(1, 0, 0.010)
+    assert made.draft(1, 0, 31, 0.9) > 0
+    for _ in range(20):
+        made.record(1, 5, 0.060)
+    assert made.draft(1, 0, 31, 0.9) == 0
+    for _ in range(1000):
+        made.record(1, 0, 0.010)
+    assert made.draft(1, 0, 31, 0.9) > 0
+
+
+def test_one_step_that_was_held_up_does_not_end_the_drafts():
+    made = cost(0.010, 0.002)
+    before = made.draft(1, 0, 15, 0.9)
+    made.record(1, 3, 2.0)
+    assert 0 < made.draft(1, 0, 15, 0.9) <= before
 
 
 class AlwaysSeven(StepCost):
-    def draft(self, rows: int, most: int, accuracy: float) -> int:
+    def draft(self, streams: int, already: int, most: int, accuracy: float) -> int:
         return min(7, most)
 
 

@@ -24,11 +24,12 @@ class Drafter:
         self._max_rows = max_rows
         self._cost = StepCost()
         self._paused = False
+        self._step = (0, 0)  # streams and drafted tokens of the step that is being made
         self.drafted = self.accepted = 0
 
-    def record(self, tokens: int, seconds: float) -> None:
-        """A step without prompts took so long."""
-        self._cost.record(tokens, seconds)
+    def record(self, seconds: float) -> None:
+        """The step that `draft` was asked for took so long."""
+        self._cost.record(*self._step, seconds)
 
     def pause(self) -> None:
         """No drafts in the next step: there was no room for them."""
@@ -36,11 +37,12 @@ class Drafter:
 
     def draft(self, sequences: Many[Sequence], cells: int) -> None:
         """`cells`: how many more tokens the context holds."""
+        streams, drafted = len(sequences), 0
+        self._step = streams, 0
         if self._paused or not self._enabled:
             self._paused = False
             return
-        rows = len(sequences)
-        room = min(cells, self._max_rows) - rows
+        room = min(cells, self._max_rows) - streams
         for sequence in sequences:
             sampling = sequence.request.sampling
             if sampling.seed is not None and sampling.temperature > 0:
@@ -48,11 +50,13 @@ class Drafter:
             if sequence.lookup is None:
                 sequence.lookup = Lookup(sequence.tokens)
             sequence.lookup.follow()
-            most = min(room, sequence.left - 1, self._window - len(sequence.tokens))
+            most = min(room - drafted, sequence.left - 1, self._window - len(sequence.tokens))
             guess = sequence.lookup.guess(most)
-            size = self._cost.draft(rows, len(guess), sequence.lookup.accuracy) if guess else 0
-            while size and self._cost.of(rows + size) > max(LONGEST_STEP_S, 2 * self._cost.of(rows)):
+            size = self._cost.draft(streams, drafted, len(guess), sequence.lookup.accuracy) if guess else 0
+            longest = max(LONGEST_STEP_S, 2 * self._cost.of(streams, 0))
+            while size and self._cost.of(streams, drafted + size) > longest:
                 size //= 2
             sequence.draft = guess[:size]
-            rows, room = rows + size, room - size
-            self.drafted += size
+            drafted += size
+        self._step = streams, drafted
+        self.drafted += drafted

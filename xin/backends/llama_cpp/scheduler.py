@@ -122,7 +122,7 @@ class Scheduler:
         if any(s.fed > 1 for s in self._running):
             self._pace.record(took, self._batch.size)
         elif reading == 0:
-            self._drafter.record(self._batch.size, took)
+            self._drafter.record(took)
         return outputs
 
     def close(self) -> None:

@@ -1,63 +1,59 @@
-"""What a step of n tokens costs, learnt from the steps themselves, and how long a draft pays at that price."""
+"""What a step costs, learnt from the steps themselves, and how long a draft pays at that price."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 DRAFTS = (1, 2, 3, 5, 7, 11, 15, 23, 31)
-LEAST_GAIN = 1.05  # expected tokens per second with a draft over without
-_SMOOTHING = 0.3
-_FORGET = 0.998  # a price not seen for long is doubted, so that it is tried again
-_CHEAP = 0.25  # price of one more token over that of a step, before any was seen: low, so that it is tried
+LEAST_GAIN = 1.08  # expected tokens per second with a draft over without
+_SMOOTHING = 0.2
+_FORGET = 0.999  # a price that is too high to draft at is doubted, a little with every step
+_FIRST_PRICE = 0.25  # of one more token over that of a lone one's step, before any was seen: low, so that it is tried
+_HIGHEST_PRICE = 1.2  # a step that took longer was held up by something else
 
 
 class StepCost:
-    """Seconds by number of tokens in the step."""
+    """Seconds of a step with so many streams, and of each drafted token that rides in it."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
-        self._sizes: list[int] = []
+        self._plain: dict[int, float] = {}
+        self._each: float | None = None
 
-    def record(self, tokens: int, seconds: float) -> None:
-        known = self._seconds.get(tokens)
-        for size in self._sizes:
-            if size > 1 and size != tokens:
-                self._seconds[size] *= _FORGET
-        self._seconds[tokens] = seconds if known is None else known + _SMOOTHING * (seconds - known)
-        if known is None:
-            self._sizes = sorted(self._seconds)
+    def record(self, streams: int, drafted: int, seconds: float) -> None:
+        plain = self._plain.get(streams)
+        if not drafted:
+            self._plain[streams] = seconds if plain is None else plain + _SMOOTHING * (seconds - plain)
+            if self._each is not None:
+                self._each *= _FORGET
+        elif plain is not None:
+            one = self._lone
+            each = min(max((seconds - plain) / drafted, 0.01 * one), _HIGHEST_PRICE * one)
+            self._each = each if self._each is None else self._each + _SMOOTHING * (each - self._each)
 
-    def of(self, tokens: int) -> float:
-        """Measured, or between what was measured on either side; 0 before anything was."""
-        if not self._sizes:
-            return 0.0
-        if (exact := self._seconds.get(tokens)) is not None:
-            return exact
-        at = bisect_left(self._sizes, tokens)
-        if at == 0:
-            return self._seconds[self._sizes[0]]
-        below = self._sizes[at - 1]
-        price = self._seconds[below]
-        if at == len(self._sizes):
-            each = price * _CHEAP if below == 1 else price / below / 2
-            return price + each * (tokens - below)
-        above = self._sizes[at]
-        return price + (self._seconds[above] - price) * (tokens - below) / (above - below)
+    def of(self, streams: int, drafted: int) -> float:
+        """0 before a step with so many streams was seen."""
+        plain = self._plain.get(streams, 0.0)
+        each = _FIRST_PRICE * self._lone if self._each is None else self._each
+        return plain + each * drafted if plain else 0.0
 
-    def draft(self, rows: int, most: int, accuracy: float) -> int:
-        """How many tokens to draft in a step that has `rows` anyway, for the most tokens per second; 0: none pay."""
-        plain = self.of(rows)
+    def draft(self, streams: int, already: int, most: int, accuracy: float) -> int:
+        """How many tokens to draft for one of the streams, for the most tokens per second; 0: none pay.
+
+        `already`: drafted for the others in the same step. `accuracy`: how likely each guess is right.
+        """
+        plain = self.of(streams, already)
         best, best_gain = 0, LEAST_GAIN
-        if plain <= 0:
-            return 0
         expected, drafted = 0.0, 0
         for size in DRAFTS:
-            if size > most:
+            if size > most or not plain:
                 break
             while drafted < size:
                 drafted += 1
                 expected += accuracy**drafted
-            gain = (rows + expected) / self.of(rows + size) * plain / rows
+            gain = (streams + expected) / self.of(streams, already + size) * plain / streams
             if gain > best_gain:
                 best, best_gain = size, gain
         return best
+
+    @property
+    def _lone(self) -> float:
+        """Of one stream's step, or what comes nearest to it."""
+        return self._plain[min(self._plain)] if self._plain else 0.0
