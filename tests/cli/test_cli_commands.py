@@ -103,7 +103,8 @@ def test_failures_are_a_cause_a_hint_and_a_code(node: NodeProcess, arguments: li
 
 def test_launch_without_waiting(node: NodeProcess) -> None:
     launched = node.xin("launch", "echo", "--no-wait", "--load-seconds", "20", "--json")
-    assert json.loads(launched.stdout) == {"model_uid": "echo"}
+    told = json.loads(launched.stdout)
+    assert (told["model_uid"], told["reason"]) == ("echo", "") and told["node"]
     assert "loading" in node.xin("list").stdout
 
 

@@ -23,7 +23,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
     """bee runs a model; ant runs none."""
     with hosts(tmp_path_factory.mktemp("pair"), "ant", "bee") as (ant, bee):
         bee.join(ant)
-        bee.launch("echo", model_uid="parrot", tokens_per_second=100)
+        bee.launch("echo", model_uid="parrot", node="bee", tokens_per_second=100)
         until(lambda: "parrot" in models(ant))
         yield [ant, bee]
 
@@ -119,8 +119,8 @@ def test_before_its_first_token_another_replica_answers_and_after_it_the_loss_is
     with hosts(tmp_path, "ant", "bee", "cat") as (ant, bee, cat):
         bee.join(ant)
         cat.join(ant)
-        bee.launch("echo", model_uid="parrot", ttft_ms=1500)
-        cat.launch("echo", model_uid="parrot", tokens_per_second=20)
+        bee.launch("echo", model_uid="parrot", node="bee", ttft_ms=1500)
+        cat.launch("echo", model_uid="parrot", node="cat", tokens_per_second=20)
         until(sees(ant, "bee", "cat"))
         until(lambda: runs_at(ant, "bee") and runs_at(ant, "cat"))
         busy = {"model": "parrot", "messages": [{"role": "user", "content": "w " * 400}], "stream": True}
@@ -148,7 +148,7 @@ def test_a_node_lost_before_its_first_token_is_replaced_unseen(tmp_path: Path) -
         bee.join(ant)
         cat.join(ant)
         for host in (bee, cat):
-            host.launch("echo", model_uid="parrot", ttft_ms=1500)
+            host.launch("echo", model_uid="parrot", node=host.name, ttft_ms=1500)
         until(lambda: runs_at(ant, "bee") and runs_at(ant, "cat"))
         with httpx.Client(base_url=ant.url, timeout=30) as client, _asked(client) as answer:
             until(lambda: running(bee) + running(cat) == 1)
