@@ -35,7 +35,7 @@ def stopping(folder: Path, environ: Mapping[str, str], rounds: int) -> list[Figu
         with Screen([*XIN, "tui", "-e", base], environ, SIZE) as screen:
             screen.until(lambda text: "stop-me" in text)
             screen.settle(1)
-            screen.type("\t\r")
+            screen.type("\r")
             screen.settle(1)
             decoding = [
                 _round(screen, probe, free, f"Tell a long story. {number}", DECODE_SECONDS) for number in range(rounds)
