@@ -1,8 +1,8 @@
 """What the workbench costs: its first paint over a one-widget Textual app's, CPU when idle, four panes that stream,
-and how soon esc frees a slot.
+how soon esc frees a slot, and a killed node is seen to go and to come back.
 
 python benchmarks/tui.py                    all, about 6 minutes
-python benchmarks/tui.py --only paint,idle  some of paint, idle, panes, stop
+python benchmarks/tui.py --only paint,idle  some of paint, idle, panes, stop, comeback
 python benchmarks/tui.py --quick            few rounds and seconds: does it all run?
 
 Everything runs in new processes on pseudo-terminals, against a fake node, so the figures are the workbench's own; only
@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from comeback import comebacks
 from figure import Figure
 from noise import Noise, cpu_seconds, quiet
 from screen import SIZE, Screen, ScreenFailed
@@ -223,7 +224,11 @@ def stop(bench: Bench) -> list[Figure]:
     return stopping(bench.folder, bench.environ, 3 if bench.quick else 10)
 
 
-MEASURES = {"paint": first_paint, "idle": idle, "panes": panes, "stop": stop}
+def comeback(bench: Bench) -> list[Figure]:
+    return comebacks(bench.environ, 2 if bench.quick else 5)
+
+
+MEASURES = {"paint": first_paint, "idle": idle, "panes": panes, "stop": stop, "comeback": comeback}
 
 
 def main() -> int:

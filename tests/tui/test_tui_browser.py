@@ -97,7 +97,7 @@ async def test_two_quantizations_of_a_real_model_answer_side_by_side_in_a_browse
 ) -> None:
     home = tmp_path / "home"
     with running_node(home, "--name", "desk") as node:
-        made = node.xin("jobs", "quantize", "smollm2", "Q8_0", timeout=120)
+        made = node.xin("quantize", "smollm2", "Q8_0", timeout=120)
         assert made.returncode == 0, made.stderr
         for name in ("smollm2:Q4_1", "smollm2:Q8_0"):
             launched = node.xin("launch", name, "--model-uid", name.replace(":", "-"), timeout=120)
