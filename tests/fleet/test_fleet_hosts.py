@@ -1,0 +1,86 @@
+"""Nodes on hosts of their own: found, paired, killed, unplugged, paused, parted. Figures: benchmarks/fleet.py."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from namespaces import Host, fleet, missing, pair, until
+
+LACKS = missing()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKS), reason=f"no fleet of namespaces: {LACKS}")]
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[list[Host]]:
+    """Paired, with an echo model on the second."""
+    with fleet("ant", "bee", "cat") as hosts:
+        until(lambda: all(host.sees(2, "found") for host in hosts))
+        pair(*hosts)
+        until(lambda: all(host.sees(2) for host in hosts))
+        hosts[1].ask(lambda client: client.launch("echo", uid="parrot"))
+        until(lambda: all("parrot" in models(host) for host in hosts))
+        yield hosts
+
+
+def models(host: Host) -> list[str]:
+    return [model.id for model in host.ask(lambda client: client.models()).data]
+
+
+def test_found_without_a_word_and_paired_by_digits() -> None:
+    with fleet("dog", "elk") as (dog, elk):
+        until(lambda: set(dog.others("found")) == {"elk"} and set(elk.others("found")) == {"dog"})
+        digits = dog.ask(lambda client: client.open_pairing()).secret
+        assert elk.ask(lambda client: client.join_cluster(digits, f"{dog.address}:9995"))
+        until(lambda: dog.status("elk") == "alive" and elk.status("dog") == "alive")
+        assert dog.ask(lambda client: client.members()) == elk.ask(lambda client: client.members())
+
+
+def test_a_cable_is_pulled_and_put_back(three: list[Host]) -> None:
+    ant, bee, cat = three
+    bee.pull_cable()
+    try:
+        until(lambda: ant.status("bee") == "gone" and cat.status("bee") == "gone")
+        assert "parrot" not in models(ant) + models(cat)
+        assert "parrot" in models(bee)
+        assert ant.status("cat") == "alive"
+    finally:
+        bee.put_cable()
+    until(lambda: "parrot" in models(ant) and "parrot" in models(cat))
+
+
+def test_a_partition_heals(three: list[Host]) -> None:
+    ant, bee, cat = three
+    cat.move_to(cat.far_bridge)
+    try:
+        until(lambda: ant.status("cat") == bee.status("cat") == "gone")
+        until(lambda: cat.status("ant") == cat.status("bee") == "gone")
+        assert ant.status("bee") == "alive" and "parrot" in models(ant)
+        assert "parrot" not in models(cat)
+    finally:
+        cat.move_to(cat.bridge)
+    until(lambda: all(host.sees(2) for host in three))
+    until(lambda: "parrot" in models(cat))
+
+
+def test_a_paused_node_is_gone_until_it_goes_on(three: list[Host]) -> None:
+    ant, bee, cat = three
+    bee.signal(signal.SIGSTOP)
+    try:
+        until(lambda: ant.status("bee") == "gone" and cat.status("bee") == "gone")
+        assert "parrot" not in models(ant)
+    finally:
+        bee.signal(signal.SIGCONT)
+    until(lambda: ant.status("bee") == "alive" and "parrot" in models(cat))
+
+
+def test_a_killed_node_leaves_no_models_and_comes_back(three: list[Host]) -> None:
+    ant, bee, cat = three
+    bee.signal(signal.SIGKILL)
+    until(lambda: ant.status("bee") == "gone" and cat.status("bee") == "gone")
+    assert "parrot" not in models(ant) + models(cat)
+    bee.start()
+    bee.ready()
+    until(lambda: all(host.sees(2) for host in three))
+    until(lambda: "parrot" in models(ant))  # it was launched by hand, so it is launched again
