@@ -9,6 +9,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -143,8 +144,12 @@ class Host:
         fields = next(line.split() for line in lines if "eth0:" in line)
         return int(fields[1]), int(fields[9])
 
+    def open_ports(self, address: str) -> list[int]:
+        """What an outsider that scans it from here finds."""
+        return self.inside(lambda: [port for port in range(1, 65536) if _is_open(address, port)])
+
     def end(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             self._reap()
@@ -160,6 +165,12 @@ class Host:
             self.process.kill()
             self.process.wait(5)
         self.process.stdout.close()
+
+
+def _is_open(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((address, port)) == 0
 
 
 class Network:
@@ -182,8 +193,8 @@ class Network:
 
 
 @contextmanager
-def fleet(*names: str, flags: tuple[str, ...] = ()) -> Iterator[list[Host]]:
-    """Running nodes of these names, strangers to one another."""
+def fleet(*names: str, without_node: int = 0) -> Iterator[list[Host]]:
+    """Running nodes of these names, strangers to one another; none on the last `without_node` hosts."""
     with tempfile.TemporaryDirectory(prefix="xin-fleet-") as home, ExitStack() as stack:
         network = Network(Path(home))
         stack.callback(network.unmake)
@@ -192,8 +203,10 @@ def fleet(*names: str, flags: tuple[str, ...] = ()) -> Iterator[list[Host]]:
         for host in hosts:
             stack.callback(host.end)
             host.plug()
-            host.start(*flags)
-        for host in hosts:
+        running = hosts[: len(hosts) - without_node]
+        for host in running:
+            host.start()
+        for host in running:
             host.ready()
         yield hosts
 

@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import signal
+import socket
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from namespaces import Host, fleet, missing, pair, until
 
+from xin.client import Client
+from xin.protocol.node import LaunchRequest
+
+PARROT = LaunchRequest(model_name="echo", model_uid="parrot", node="bee")
 LACKS = missing()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKS), reason=f"no fleet of namespaces: {LACKS}")]
 
 
-@pytest.fixture(scope="module")
-def three() -> Iterator[list[Host]]:
-    """Paired, with an echo model on the second."""
+@contextmanager
+def paired() -> Iterator[list[Host]]:
+    """Three of them, with an echo model on the second."""
     with fleet("ant", "bee", "cat") as hosts:
         until(lambda: all(host.sees(2, "found") for host in hosts))
         pair(*hosts)
         until(lambda: all(host.sees(2) for host in hosts))
-        hosts[1].ask(lambda client: client.launch("echo", uid="parrot"))
+        hosts[1].ask(lambda client: client.launch(PARROT))
         until(lambda: all("parrot" in models(host) for host in hosts))
         yield hosts
 
 
+@pytest.fixture(scope="module")
+def three() -> Iterator[list[Host]]:
+    with paired() as hosts:
+        yield hosts
+
+
 def models(host: Host) -> list[str]:
-    return [model.id for model in host.ask(lambda client: client.models()).data]
+    return [model.id for model in host.ask(Client.models)]
+
+
+def members(host: Host) -> set[tuple[str | None, str]]:
+    listed = host.ask(Client.members)
+    return {(listed.cluster_id, member.name) for member in listed.members}
 
 
 def test_found_without_a_word_and_paired_by_digits() -> None:
@@ -34,7 +53,8 @@ def test_found_without_a_word_and_paired_by_digits() -> None:
         digits = dog.ask(lambda client: client.open_pairing()).secret
         assert elk.ask(lambda client: client.join_cluster(digits, f"{dog.address}:9995"))
         until(lambda: dog.status("elk") == "alive" and elk.status("dog") == "alive")
-        assert dog.ask(lambda client: client.members()) == elk.ask(lambda client: client.members())
+        assert members(dog) == members(elk)
+        assert {name for _, name in members(dog)} == {"dog", "elk"}
 
 
 def test_a_cable_is_pulled_and_put_back(three: list[Host]) -> None:
@@ -75,12 +95,35 @@ def test_a_paused_node_is_gone_until_it_goes_on(three: list[Host]) -> None:
     until(lambda: ant.status("bee") == "alive" and "parrot" in models(cat))
 
 
-def test_a_killed_node_leaves_no_models_and_comes_back(three: list[Host]) -> None:
-    ant, bee, cat = three
-    bee.signal(signal.SIGKILL)
-    until(lambda: ant.status("bee") == "gone" and cat.status("bee") == "gone")
-    assert "parrot" not in models(ant) + models(cat)
-    bee.start()
-    bee.ready()
-    until(lambda: all(host.sees(2) for host in three))
-    until(lambda: "parrot" in models(ant))  # it was launched by hand, so it is launched again
+def test_a_killed_node_leaves_no_models_and_comes_back() -> None:
+    with paired() as (ant, bee, cat):
+        bee.signal(signal.SIGKILL)
+        until(lambda: ant.status("bee") == "gone" and cat.status("bee") == "gone")
+        assert "parrot" not in models(ant) + models(cat)
+        bee.start()
+        bee.ready()
+        until(lambda: ant.sees(2) and cat.sees(2))
+        until(lambda: "parrot" in models(ant))  # it was launched by hand, so it is launched again
+
+
+def test_an_outsider_gets_nothing() -> None:
+    """One port, and while digits are shown another; neither answers who has no certificate."""
+    with fleet("gnu", "fox", without_node=1) as (gnu, fox):
+        assert fox.open_ports(gnu.address) == [9996]
+        gnu.ask(lambda client: client.open_pairing())
+        assert fox.open_ports(gnu.address) == [9995, 9996]
+        gnu.ask(lambda client: client.close_pairing())
+        for port in (9995, 9996):
+            assert b"" == fox.inside(partial(said, gnu.address, port)), port
+
+
+def said(address: str, port: int) -> bytes:
+    """What is answered over TLS, without a certificate, to a request for the node's own description."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((address, port), 5) as plain, context.wrap_socket(plain) as secured:
+            secured.sendall(b"GET /api/node HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return secured.recv(4096)
+    except OSError:
+        return b""
