@@ -6,10 +6,12 @@ Needs root and Linux; `missing()` says what else is not here.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import shutil
 import signal
 import socket
+import string
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from xin.client import Client
 from xin.protocol.node import Peer
 
 T = TypeVar("T")
+LETTERS = itertools.cycle(string.ascii_lowercase)  # several networks of one process
 CLONE_NEWNET = 0x40000000
 SUBNET = "10.77.0"
 ENDPOINT = "http://127.0.0.1:9997"
@@ -178,7 +181,7 @@ class Network:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.tag = f"x{os.getpid() % 100_000}"
+        self.tag = f"x{os.getpid() % 100_000}{next(LETTERS)}"  # a card's name has 15 characters at most
         self.bridge = f"{self.tag}br"
         self.far_bridge = f"{self.tag}far"
 
