@@ -2,6 +2,7 @@
 
 python benchmarks/fleet.py                  three nodes, then twenty: about 2 minutes
 python benchmarks/fleet.py --nodes 3,10     other sizes
+python benchmarks/fleet.py --relay          what a request through a second node costs, with SmolLM2
 
 Needs root and Linux. All nodes share this machine's cores, so times of many nodes are upper bounds.
 """
@@ -13,25 +14,37 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
+
+from xin.client import Client
+from xin.protocol.node import LaunchRequest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from namespaces import Host, fleet, missing, pair, until
+from namespaces import ENDPOINT, Host, fleet, missing, pair, until
 
 SETTLE_SECONDS = 5.0
+SHORT_ROUNDS = 300
+STORY = [{"role": "user", "content": "Tell a long story about a whale."}]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", default="3,20", help="sizes of cluster, by commas [3,20]")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of idling that are measured [20]")
+    parser.add_argument("--relay", action="store_true", help="only the relay's figures")
     given = parser.parse_args()
     if lacks := missing():
         print(f"missing: {lacks}", file=sys.stderr)
         return 1
+    if given.relay:
+        relay()
+        return 0
     for size in map(int, given.nodes.split(",")):
         print(f"\n{size} nodes", flush=True)
         measure(size, given.idle)
@@ -92,6 +105,52 @@ def trouble(watcher: Host, other: Host) -> None:
     other.start()
     other.ready()
     tell("started again, after it was ready: alive", shows("alive"))
+
+
+def relay() -> None:
+    """The same request at the node of the model and at another one, in turns."""
+    with fleet("near", "far") as (near, far):
+        pair(near, far)
+        far.ask(lambda client: client.launch(LaunchRequest(model_name="smollm2", model_uid="smol", node="far")))
+        until(lambda: any(model.id == "smol" for model in near.ask(Client.models)))
+        latencies, rates = turns((near, far), short_request, SHORT_ROUNDS), turns((near, far), tokens_a_second, 12)
+    relayed, direct = (1000 * statistics.median(latencies[name]) for name in ("near", "far"))
+    print(
+        f"short request, p50: {relayed:.2f} ms through a second node, {direct:.2f} direct: {relayed - direct:+.2f} ms"
+    )
+    ratios = [a / b for a, b in zip(rates["near"], rates["far"], strict=True)]
+    print(
+        f"tokens a second: {statistics.median(ratios):.3f} of the direct ones ({statistics.median(rates['far']):.0f})"
+    )
+
+
+def turns(hosts: tuple[Host, Host], measured: Callable[[httpx.Client], float], rounds: int) -> dict[str, list[float]]:
+    """By host; each goes first in every other round, and the first two rounds do not count."""
+    clients = {host.name: host.inside(lambda: httpx.Client(base_url=ENDPOINT, timeout=60)) for host in hosts}
+    values: dict[str, list[float]] = {host.name: [] for host in hosts}
+    for number in range(rounds + 2):
+        for host in hosts if number % 2 else hosts[::-1]:
+            value = host.inside(partial(measured, clients[host.name]))
+            if number > 1:
+                values[host.name].append(value)
+    for client in clients.values():
+        client.close()
+    return values
+
+
+def short_request(client: httpx.Client) -> float:
+    """Seconds for a request that costs the model next to nothing."""
+    began = time.perf_counter()
+    client.post("/v1/tokenize", json={"model": "smol", "prompt": "hello"}).raise_for_status()
+    return time.perf_counter() - began
+
+
+def tokens_a_second(client: httpx.Client) -> float:
+    """Of one stream, from its first chunk on."""
+    body = {"model": "smol", "messages": STORY, "stream": True, "max_tokens": 128, "temperature": 0}
+    with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        times = [time.perf_counter() for line in answer.iter_lines() if line.startswith("data: {")]
+    return (len(times) - 1) / (times[-1] - times[0])
 
 
 def tell(what: str, seconds: float) -> None:
