@@ -79,7 +79,7 @@ class Weights:
 
 
 class Engine(ABC):
-    """One loaded model. tokenize, detokenize, render, infill, compile and warm run on another thread than the rest."""
+    """One loaded model. tokenize, detokenize, render, infill, compile, warm, interrupt come from other threads."""
 
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]] = frozenset()
@@ -102,6 +102,10 @@ class Engine(ABC):
     @abstractmethod
     def cancel(self, request_id: int, index: int | None = None) -> None:
         """Forget a request, or one choice of it. Unknown ids are ignored. No output follows."""
+
+    def interrupt(self, request_id: int) -> None:
+        """Called from another thread, right before `cancel`: a step that works for this request alone may end early."""
+        return
 
     @abstractmethod
     def step(self) -> list[Output]:

@@ -59,7 +59,9 @@ def main() -> int:
     inbox: queue.SimpleQueue[Down | Callable[[], None]] = queue.SimpleQueue()
     work: queue.SimpleQueue[Down] = queue.SimpleQueue()
     preparing: set[int] = set()
-    threading.Thread(target=_read, args=(channel, inbox, work, preparing), name="reader", daemon=True).start()
+    engines: list[Engine] = []  # the one, once it is loaded
+    reader = (channel, inbox, work, preparing, engines)
+    threading.Thread(target=_read, args=reader, name="reader", daemon=True).start()
     try:
         engine = _load(load, channel)
     except XinError as exc:
@@ -75,6 +77,7 @@ def main() -> int:
         traceback.print_exc()
         channel.send(Failed(0, LoadFailed.code, f"{load.engine} could not load {load.model_name}: {exc}"))
         return 1
+    engines.append(engine)
     worker = Worker(engine, channel, inbox, preparing)
     threading.Thread(target=worker.prepare_forever, args=(work,), name="preparer", daemon=True).start()
     gc.freeze()  # what is loaded stays: no collection between two tokens need look at it
@@ -106,6 +109,7 @@ def _read(
     inbox: queue.SimpleQueue[Down | Callable[[], None]],
     work: queue.SimpleQueue[Down],
     preparing: set[int],
+    engines: list[Engine],
 ) -> None:
     """Reader thread. When the node is gone the process ends, also in the middle of a load."""
     while True:
@@ -114,6 +118,9 @@ def _read(
             os._exit(0)
         if isinstance(frame, Cancel | SetThreads | Close):
             inbox.put(frame)
+            if isinstance(frame, Cancel):
+                for engine in engines:
+                    engine.interrupt(frame.request_id)
             continue
         if isinstance(frame, Generate):
             preparing.add(frame.request_id)

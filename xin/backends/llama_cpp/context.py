@@ -37,11 +37,24 @@ class Context:
         self.max_outputs = int(params.n_outputs_max)
         self._memory = lib.llama_get_memory(pointer)
         self._vocabulary_size = vocabulary_size
+        # llama.cpp asks after each operation whether to stop: here libc's strlen of two bytes, 0 as they are and 1 once
+        # the first is set. So no thread of the computation ever waits for Python.
+        self._stop = ctypes.create_string_buffer(2)
+        asks = ctypes.cast(ctypes.CDLL(None).strlen, lib.ggml_abort_callback)
+        lib.llama_set_abort_callback(pointer, asks, self._stop)
         self._seen = (0, 0)  # address and rows of `_rows`: making that view anew takes longer than choosing a token
         self._rows: npt.NDArray[np.float32]
 
+    def interrupt(self) -> None:
+        """From any thread: the decode under way ends with 2, where the backend asks (CPUs do)."""
+        self._stop[0] = b"\1"
+
+    def go_on(self) -> None:
+        """The next decode is not the one that was interrupted."""
+        self._stop[0] = b"\0"
+
     def decode(self, batch: Any) -> int:
-        """0 done; 1 no room for the batch (nothing changed); 2 aborted; negative: broken."""
+        """0 done; 1 no room for the batch (nothing changed); 2 interrupted; negative: broken."""
         return int(lib.llama_decode(self.pointer, batch))
 
     def logits(self, rows: int) -> npt.NDArray[np.float32]:

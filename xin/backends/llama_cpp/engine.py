@@ -76,6 +76,9 @@ class LlamaCppEngine(Engine):
     def cancel(self, request_id: int, index: int | None = None) -> None:
         self._scheduler.cancel(request_id, index)
 
+    def interrupt(self, request_id: int) -> None:
+        self._scheduler.interrupt(request_id)
+
     def busy(self) -> bool:
         return self._scheduler.busy()
 

@@ -12,7 +12,14 @@ import llama_cpp
 
 _ERROR = 4  # ggml_log_level
 _WARN = 3
-_EXPECTED = "n_ctx_seq ("  # one pool for all requests is larger than one window: that is meant
+_EXPECTED = (
+    "n_ctx_seq (",  # one pool for all requests is larger than one window: that is meant
+    # a step was interrupted for a request that was cancelled (Context.interrupt)
+    "sched_graph_compute_async failed with error 1",
+    "compute status: 1",
+    "decode: removing memory module entries",
+    "failed to decode, ret = 2",
+)
 _last: deque[str] = deque(maxlen=20)
 listeners: list[Callable[[int, str], None]] = []  # called with the level and text of all that llama.cpp logs
 
@@ -22,7 +29,7 @@ def _log(level: int, text: bytes, user_data: Any) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     for listener in listeners:
         listener(level, line)
-    if _WARN <= level <= _ERROR and line and _EXPECTED not in line:
+    if _WARN <= level <= _ERROR and line and not any(words in line for words in _EXPECTED):
         _last.append(line)
         print(f"{'ERROR' if level == _ERROR else 'WARNING'} llama.cpp: {line}", file=sys.stderr, flush=True)
 

@@ -56,6 +56,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._arrivals = 0
+        self._in_step: set[int] = set()  # requests in the decode that is going on
 
     # -- the contract's verbs
 
@@ -89,6 +90,11 @@ class Scheduler:
             self._waiting.remove(sequence)
             sequence.sampler.close()
 
+    def interrupt(self, request_id: int) -> None:
+        """From another thread. A step that others share goes on: it is worth more to them than this one's slot."""
+        if self._in_step == {request_id}:
+            self._context.interrupt()
+
     def busy(self) -> bool:
         return bool(self._running or self._waiting)
 
@@ -109,7 +115,12 @@ class Scheduler:
         if not self._batch.size:
             return []
         started = time.perf_counter()
+        self._context.go_on()
+        self._in_step = {s.request.id for s in self._running if s.fed}
         result = self._context.decode(self._batch.struct())
+        self._in_step = set()
+        if result == 2:
+            return self._interrupted()
         if result == 1:
             if any(s.draft for s in self._running):
                 self._drafter.pause()
@@ -383,6 +394,13 @@ class Scheduler:
         self._forget(slot)
         youngest.computed, youngest.leader = 0, None
         self._waiting.appendleft(youngest)
+        return []
+
+    def _interrupted(self) -> list[Output]:
+        """Nothing of the step counts; the request that was interrupted is cancelled next."""
+        for sequence in self._running:
+            if sequence.fed:
+                self._context.cut(sequence.slot, sequence.computed)
         return []
 
     def _fail(self, error: XinError) -> list[Output]:
