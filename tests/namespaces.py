@@ -38,11 +38,11 @@ def missing() -> str:
     if lacks := [tool for tool in ("ip", "unshare", "hostname") if shutil.which(tool) is None]:
         return f"{', '.join(lacks)} (Debian: iproute2, util-linux, hostname)"
     if os.geteuid() != 0:
-        return "root, for network namespaces"
+        return "root"
     name = f"xinp{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    return f"network namespaces: {made.stderr.strip()}" if made.returncode else ""
+    return f"leave to make them: {made.stderr.strip()}" if made.returncode else ""
 
 
 def ip(*arguments: str) -> str:

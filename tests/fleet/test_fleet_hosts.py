@@ -15,8 +15,13 @@ from xin.client import Client
 from xin.protocol.node import LaunchRequest
 
 PARROT = LaunchRequest(model_name="echo", model_uid="parrot", node="bee")
-LACKS = missing()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKS), reason=f"no fleet of namespaces: {LACKS}")]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespaces() -> None:
+    if lacks := missing():
+        pytest.skip(f"hosts made of network namespaces need {lacks}")
 
 
 @contextmanager
