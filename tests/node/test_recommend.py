@@ -14,8 +14,8 @@ from xin.client import Client
 from xin.errors import BadRequest
 from xin.node import bandwidth
 from xin.node.bandwidth import BandwidthProbe, Measured
-from xin.node.recommend import Offer, chosen, offers
-from xin.protocol.node import Device, LocalModel
+from xin.node.recommend import Offer, chosen, merged, offers
+from xin.protocol.node import Device, LocalModel, Recommendation, Recommendations
 
 GIB = 2**30
 SHAPE = Shape(layers=32, hidden=4096, heads=32, kv_heads=8, ffn=14336, vocabulary=32000)  # 7B
@@ -99,6 +99,26 @@ def test_the_catalogues_own_have_dates_that_are_read():
     assert len(best(*dated, devices=[device(gib=24)], speed=20e9)) == 5
     names = {one.family.name for one in best(*dated, devices=[device(gib=24)], speed=20e9)}
     assert names & {"qwen3", "gemma-3", "gpt-oss", "smollm3"}
+
+
+def test_of_several_nodes_each_family_where_it_does_best():
+    def told(node: str, *models: tuple[str, float]) -> Recommendations:
+        made = [
+            Recommendation(
+                model_name=name, node=node, score=score, quantization="Q4_K_M", model_format="gguf",
+                model_engine="llama.cpp", context_length=8192, weights_bytes=1, fetch_bytes=0, need_bytes=1,
+                device_id="cpu", device_name="cpu", command=f"xin launch {name}",
+            )
+            for name, score in models
+        ]  # fmt: skip
+        return Recommendations(node=node, bytes_per_second=1e9, models=made)
+
+    found = merged(
+        told("here", ("a:7b", 3.0), ("b", 2.0)), [told("big one", ("a:70b", 6.0), ("b", 2.0), ("c", 1.0))], 2
+    )
+    assert [(one.model_name, one.node) for one in found.models] == [("a:70b", "big one"), ("b", "here")]
+    assert found.models[0].command == "xin launch a:70b --node 'big one'"
+    assert found.models[1].command == "xin launch b" and found.node == "here"
 
 
 async def test_bandwidth_is_measured_once_while_nothing_else_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

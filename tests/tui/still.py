@@ -65,7 +65,7 @@ class StillClient:
             local("smollm2", "Q4_1", 0.09, 0.135),
         ]
 
-    async def recommend(self) -> Recommendations:
+    async def recommend(self, *, here: bool = False) -> Recommendations:
         return Recommendations(node=self._node_id)
 
     async def catalogue(self) -> list[CatalogueModel]:

@@ -23,13 +23,13 @@ def recommend(
     endpoint: arguments.Endpoint = None,
     json: arguments.Json = False,
 ) -> None:
-    """Say which models the node runs well: the largest and newest that fit and answer as fast as one reads.
+    """Say which models the nodes run well: the largest and newest that fit and answer as fast as one reads.
 
     TOKENS/S is expected of one stream, from the memory bandwidth that a copy reaches on the node.
     """
     with connect_or_start(endpoint) as client:
         check_node(client, node)
-        found = client.recommend(count, ability)
+        found = client.recommend(count, ability, here=node is not None)
     if json:
         output.print_json(found)
     else:
@@ -40,14 +40,14 @@ def _print(found: Recommendations) -> None:
     if not found.models:
         output.say("nothing of the catalogue fits this node, or can do that: xin list --all shows what there is")
         return
-    output.draw(output.table(_HEADERS, map(_line, found.models), right=_NUMBERS))
+    output.draw(output.table(_HEADERS, [_line(one, found.node) for one in found.models], right=_NUMBERS))
     for lacking in dict.fromkeys(one.lacking for one in found.models if one.lacking):
         output.say(lacking)
     if found.bytes_per_second:
         output.say(f"memory here: {found.bytes_per_second / 1e9:.1f} GB/s, read and written by a copy")
 
 
-def _line(one: Recommendation) -> tuple[str, ...]:
+def _line(one: Recommendation, here: str) -> tuple[str, ...]:
     speed = f"~{one.tokens_per_second:.0f}" if one.tokens_per_second else "-"
     return (
         one.model_name,
@@ -56,7 +56,7 @@ def _line(one: Recommendation) -> tuple[str, ...]:
         str(one.context_length),
         output.size(one.fetch_bytes) if one.fetch_bytes else "here",
         output.size(one.need_bytes),
-        one.device_id,
+        one.device_id if one.node in ("", here) else f"{one.node} {one.device_id}",
         speed,
         one.command,
     )

@@ -99,9 +99,10 @@ def catalogue() -> Call[list[CatalogueModel]]:
     return _get("/api/catalogue", list[CatalogueModel])
 
 
-def recommend(n: int = 5, ability: str = "chat") -> Call[Recommendations]:
-    """What the node runs well, the best first."""
-    request = Request("GET", "/api/recommend", params={"n": str(n), "ability": ability})
+def recommend(n: int = 5, ability: str = "chat", *, here: bool = False) -> Call[Recommendations]:
+    """What the nodes of the cluster run well, the best first; `here`: only the node that is asked."""
+    only = {"here": "true"} if here else {}
+    request = Request("GET", "/api/recommend", params={"n": str(n), "ability": ability, **only})
     return exchange(request, reader(Recommendations))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ class Recommender:
         def best() -> list[Recommendation]:  # it reads the catalogue, and looks for engines
             found = chosen(offers(list(families().values()), here, place.devices, speeds, ability), count)
             lacking = {name: lacking_engine(name) for name in {offer.candidate.engine for offer in found}}
-            return [_told(offer, lacking[offer.candidate.engine]) for offer in found]
+            return [_told(offer, lacking[offer.candidate.engine], place.name) for offer in found]
 
         return Recommendations(node=place.name, bytes_per_second=bandwidth, models=await asyncio.to_thread(best))
 
@@ -188,10 +189,26 @@ def _age(family: Family) -> float:
     return int(year) - _FIRST_YEAR + (int(month or 1) - 1) / 12
 
 
-def _told(offer: Offer, lacking: str) -> Recommendation:
+def merged(own: Recommendations, others: Sequence[Recommendations], count: int) -> Recommendations:
+    """The best of several nodes: of each family where it does best, the node that was asked before equals."""
+    best: dict[str, Recommendation] = {}
+    for found in (own, *others):
+        for one in found.models:
+            family = one.model_name.partition(":")[0]
+            if family not in best or one.score > best[family].score:
+                best[family] = one
+                if found is not own:
+                    one.command = f"{one.command} --node {shlex.quote(one.node)}"
+    ranked = sorted(best.values(), key=lambda one: -one.score)
+    return Recommendations(node=own.node, bytes_per_second=own.bytes_per_second, models=ranked[:count])
+
+
+def _told(offer: Offer, lacking: str, node: str) -> Recommendation:
     one = offer.candidate
     return Recommendation(
         model_name=one.model_name,
+        node=node,
+        score=round(offer.score, 3),
         description=offer.family.description,
         quantization=one.quantization,
         model_format=one.format,

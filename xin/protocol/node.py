@@ -303,9 +303,12 @@ class Recommendation(msgspec.Struct, kw_only=True):
     fetch_bytes        what must be downloaded first · need_bytes: all that it takes on the device
     tokens_per_second  of one stream, expected; None = the device's bandwidth was not measured
     lacking            why it cannot be launched at once; empty when it can
+    node, score        where it would run, and how it compares with others: more is better
     """
 
     model_name: str
+    node: str = ""
+    score: float = 0.0
     description: str = ""
     quantization: str
     model_format: str
@@ -323,7 +326,10 @@ class Recommendation(msgspec.Struct, kw_only=True):
 
 
 class Recommendations(msgspec.Struct, kw_only=True):
-    """GET /api/recommend, the best first. `bytes_per_second`: what a copy in RAM reaches here; None = not measured."""
+    """GET /api/recommend, the best of all nodes first.
+
+    `bytes_per_second`: what a copy in RAM reaches on the node that was asked; None = not measured.
+    """
 
     node: str
     bytes_per_second: float | None = None

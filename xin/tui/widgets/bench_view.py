@@ -357,5 +357,5 @@ class BenchView(Vertical):
             return
         self.draw()
         with suppress(XinError):  # advice only; a node of before has none
-            self.recommended = (await client.recommend()).models
+            self.recommended = (await client.recommend(here=True)).models
             self.draw()
