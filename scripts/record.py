@@ -145,8 +145,9 @@ def _stills(window: Tmux) -> None:
     window.press("C-PgUp")
     _shoot(window, "bench")
     window.press("l")
-    window.wait("QUANT")
+    window.wait("QUANT", "Q4_1")
     window.press("Enter")
+    window.wait("flash_attn")  # the options of the engine
     _shoot(window, "launch")
     window.press("Escape")
     time.sleep(0.5)
