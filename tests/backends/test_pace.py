@@ -6,10 +6,13 @@ from xin.backends.llama_cpp.pace import FLASH_TILE, STREAMING_LEAST_S, STREAMING
 
 
 def paced(*per_token: float, times: int = 40) -> Pace:
+    """After steps alone and beside streams that cost so much."""
     pace = Pace(first_guess_s=0.008)
-    for _ in range(times):
-        for seconds in per_token:
-            pace.record(20 * seconds, 20)
+    for decoding in (0, 3):
+        for _ in range(times):
+            for seconds in per_token:
+                pace.chunk(decoding, 512)
+                pace.record(20 * seconds, 20)
     return pace
 
 
@@ -40,3 +43,17 @@ def test_a_decode_step_says_nothing_about_prompts() -> None:
     pace = paced(0.008)
     pace.record(1.0, 4)
     assert pace.seconds_per_token == pytest.approx(0.008)
+
+
+def test_steps_beside_streams_are_counted_by_themselves_and_the_first_is_careful() -> None:
+    pace = Pace(first_guess_s=0.008)
+    for _ in range(40):
+        pace.chunk(0, 512)
+        pace.record(64 * 0.006, 64)
+    first = pace.chunk(3, 512)
+    assert (first + 3) * 0.006 * 1.3 < STREAMING_LIMIT_S
+    for _ in range(40):
+        pace.chunk(3, 512)
+        pace.record(20 * 0.007, 20)
+    assert pace.chunk(3, 512) > first
+    assert pace.seconds_per_token == pytest.approx(0.006)
