@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,3 +79,26 @@ def test_turns_branches_and_neighbours_are_answered_alike(engines: dict[bool, An
 def words(count: int, seed: int) -> list[int]:
     draw = random.Random(seed)
     return [draw.randrange(10, tiny_gguf.VOCABULARY) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("architecture", "whole"), [("gemma3", False), ("lfm2", True)])
+def test_where_prefixes_cannot_be_shared_none_is_counted_on(architecture: str, whole: bool, tmp_path: Path):
+    """Three requests with a common prefix that do not fit at once: they take turns, and all of them end."""
+    from xin.backends.llama_cpp.engine import LlamaCppEngine
+
+    path = tiny_gguf.write(architecture, tmp_path / "tiny.gguf")
+    options = LlamaCppEngine.Options(
+        context_length=512, n_parallel=3, kv_cells=512, n_ubatch=64, threads=1, swa_full=whole
+    )
+    engine = LlamaCppEngine.load(Weights([str(path)], "tiny"), options, lambda fraction, stage: None)
+    prefix = words(300, 7)
+    requests = [Request(n, [*prefix, 20 + n], Sampling(temperature=0.0, ignore_eos=True), 8) for n in (1, 2, 3)]
+    for request in requests:
+        engine.submit(request)
+    made = {request.id: 0 for request in requests}
+    for _ in range(400):
+        for output in engine.step():
+            assert output.error is None
+            made[output.request_id] += output.tokens
+    assert made == {1: 8, 2: 8, 3: 8} and not engine.busy()
+    engine.close()

@@ -194,6 +194,15 @@ def test_sliding_windows_are_cut_before_keys_lose_bits():
     assert alternatives({"swa_full": True}, 8192, slides=True) == alternatives({}, 8192)
 
 
+async def test_the_node_counts_a_sliding_window_that_keeps_less(tmp_path: Path):
+    path = str(tiny_gguf.write("gemma3", tmp_path / "windows.gguf"))
+    async with planner(device("cpu", "cpu", GIB)) as made:
+        given = [{"context_length": 4096, "n_parallel": 1, "swa_full": whole} for whole in (True, False)]
+        size = await made.runs.sizes(path, given)
+    whole, part = (context.kv_bytes for context in size.contexts)
+    assert size.slides and 0 < part < 0.7 * whole
+
+
 async def test_without_a_quantization_the_best_that_fits_is_taken(tmp_path: Path, smollm2: Path, home: Path):
     tiny = tiny_gguf.write("llama", tmp_path / "tiny.gguf")
     files: dict[str, Path | None] = {"Thing-Q8_0.gguf": smollm2, "Thing-Q2_K.gguf": tiny}

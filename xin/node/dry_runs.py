@@ -26,7 +26,7 @@ _LIMIT = 16 << 20  # of an answer
 # What decides about memory; other options do not make another dry run.
 _COUNTED = frozenset(
     {"context_length", "n_parallel", "n_batch", "n_ubatch", "n_gpu_layers", "flash_attn", "cache_type_k"}
-    | {"cache_type_v", "kv_cells"}
+    | {"cache_type_v", "kv_cells", "swa_full"}
 )
 Key = tuple[str, int, int, bytes]
 

@@ -172,7 +172,7 @@ class Scheduler:
             parked, shared, tokens = self._cache.best(sequence.tokens, whole_only=not self._context.can_rewind)
         if tokens != sequence.tokens and len(tokens) + sequence.left > self._window:
             parked, shared, tokens = (None, 0, sequence.tokens)
-        leader, ahead = self._leader(sequence) if reuse and self._context.can_rewind else (None, 0)
+        leader, ahead = self._leader(sequence) if reuse else (None, 0)
         sequence.slot = self._slots.pop()
         if leader is not None and ahead >= shared + SHARE_AT_LEAST:
             sequence.leader, sequence.shared = leader, ahead
@@ -183,8 +183,10 @@ class Scheduler:
             sequence.computed = sequence.cached = shared
 
     def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
-        wanted = np.array(sequence.tokens, dtype=np.int32)
         best: tuple[Sequence | None, int] = (None, 0)
+        if not self._context.can_rewind:  # a part of a sequence can't be copied there
+            return best
+        wanted = np.array(sequence.tokens, dtype=np.int32)
         for other in self._running:
             shared = min(common_prefix(np.array(other.tokens, dtype=np.int32), wanted), len(wanted) - 1)
             if shared > best[1]:
