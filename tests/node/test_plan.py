@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tiny_gguf
 from live_node import LiveNode
@@ -192,6 +193,23 @@ def test_sliding_windows_are_cut_before_keys_lose_bits():
     assert ["swa_full" in change for change in every] == [False, False, True, True, True, True]
     assert "cache_type_k" not in every[2]
     assert alternatives({"swa_full": True}, 8192, slides=True) == alternatives({}, 8192)
+
+
+async def test_on_accelerators_only_what_all_devices_together_do_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch):
+    for gpu_mib, fits in ((100, False), (400, True)):
+        async with planner(device("cpu", "cpu", 200 * MIB), device("cuda:0", "cuda", gpu_mib * MIB)) as made:
+            count = made.runs.sizes
+
+            async def on_gpu(path: str, options: Any, *, ladder: bool = False, count: Any = count) -> Any:
+                return msgspec.structs.replace(await count(path, options, ladder=ladder), gpu_layers=31)
+
+            monkeypatch.setattr(made.runs, "sizes", on_gpu)
+            launch = make_plan(LaunchRequest(model_name="smollm2"), NodeConfig())
+            if fits:
+                assert (await made.check_launch(launch)).options == {}
+            else:
+                with pytest.raises(OutOfMemory, match=r"short by \d+ bytes"):
+                    await made.check_launch(launch)
 
 
 async def test_the_node_counts_a_sliding_window_that_keeps_less(tmp_path: Path):

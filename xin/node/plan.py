@@ -107,10 +107,15 @@ class Planner:
                 raise from_code(size.code, size.error, hint=size.hint, param=size.param)
             return Choice()
         need = counted(size)
-        if launch.request.force or need.error or size.gpu_layers:
+        if launch.request.force or need.error:
             return Choice()
         place = await self._place()
         ram = [device for device in place.devices if device.kind == "cpu"]
+        if size.gpu_layers:  # llama.cpp divides it; refused is what all devices together do not hold
+            short = need.total + PROCESS_BYTES - sum(map(free_bytes, _shown(place.devices)))
+            if short > 0 and ram:
+                raise await self._refusal(spec, options, need, ram[0], short)
+            return Choice()
         free = sum(map(free_bytes, ram))
         short = need.total + PROCESS_BYTES - free
         if not ram or short <= 0:
