@@ -61,7 +61,7 @@ async def test_nodes_of_two_homes_are_one_cluster_through_death_and_return(tmp_p
     async with httpx.AsyncClient() as client, real_node(tmp_path, "alpha") as (_, alpha):
         async with real_node(tmp_path, "beta", port) as (process, beta):
             found, took = await peer(client, alpha, "beta", "alive")
-            assert took < 3
+            assert took < 8
             assert (found["relation"], found["endpoint"], found["node"]["pid"]) == ("local", beta, process.pid)
             await peer(client, beta, "alpha", "alive")
             body = {"model_name": "echo", "model_uid": "parrot"}
@@ -70,11 +70,11 @@ async def test_nodes_of_two_homes_are_one_cluster_through_death_and_return(tmp_p
             assert [(one["model_uid"], one["state"]) for one in found["instances"]] == [("parrot", "ready")]
             process.kill()
             found, took = await peer(client, alpha, "beta", "gone")
-            assert took < 5
+            assert took < 10
             assert (found["instances"], 0 <= time.time() - found["seen_at"] < 10) == ([], True)
         async with real_node(tmp_path, "beta", port) as (process, _):
             again, took = await peer(client, alpha, "beta", "alive")
-            assert took < 3
+            assert took < 8
             assert (again["id"], again["node"]["pid"]) == (found["id"], process.pid)
             process.terminate()
             await peer(client, alpha, "beta", None)

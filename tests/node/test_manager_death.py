@@ -30,7 +30,7 @@ async def test_a_killed_worker_ends_its_streams_with_a_cause_and_comes_back():
             killed = time.monotonic()
             with pytest.raises(WorkerDied, match=r"worker of echo was killed from outside \(SIGKILL\) while it ran"):
                 await rest(stream)
-            assert time.monotonic() - killed < 1
+            assert time.monotonic() - killed < 8  # the answer would take 16
             assert (await rest(steady)).endswith("i j")  # next to it nothing happened
         assert manager.get("echo").state == "loading"
         assert "SIGKILL" in manager.get("echo").cause

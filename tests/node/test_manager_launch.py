@@ -165,12 +165,13 @@ async def test_terminate_frees_the_process_and_the_uid(manager):
         await manager.terminate("echo")
 
 
-async def test_a_process_that_hangs_is_killed_at_once(manager):
+async def test_a_process_that_hangs_is_killed_at_once(manager, monkeypatch):
+    monkeypatch.setattr("xin.node.worker_handle.TERMINATE_SECONDS", 60)
     instance = await manager.launch(echo())
     os.kill(instance.worker.pid, signal.SIGSTOP)
     began = time.monotonic()
     await manager.terminate("echo", kill=True)
-    assert time.monotonic() - began < 2 and not alive(instance.worker.pid)
+    assert time.monotonic() - began < 20 and not alive(instance.worker.pid)
     assert manager.instances() == []
 
 

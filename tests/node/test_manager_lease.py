@@ -126,5 +126,5 @@ async def test_a_second_stop_kills():
             first.cancel()
             began = time.monotonic()
             await manager.stop(0)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 15  # the first would wait for 30
             assert not alive(lease.handle.pid)

@@ -119,7 +119,7 @@ def test_a_worker_that_is_killed_ends_its_streams_with_an_error(node: LiveNode):
         os.kill(pids["one"], signal.SIGKILL)
         killed_at = time.monotonic()
         last = list(hurt)[-1]
-        assert time.monotonic() - killed_at < 2
+        assert time.monotonic() - killed_at < 10
         assert last["error"]["code"] == "worker_died"
         assert list(other)[-1]["choices"][0]["finish_reason"] == "stop"
     wait_for(lambda: {one["state"] for one in node.http.get("/api/instances").json()} == {"ready"}, seconds=15)

@@ -100,7 +100,7 @@ async def test_cancel_ends_the_request_and_is_idempotent(start):
     stream.cancel()
     began = time.monotonic()
     assert await reasons(stream) == ["cancelled"]
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5  # the answer would take ten
     stream.cancel()
 
 

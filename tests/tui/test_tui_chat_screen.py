@@ -163,7 +163,7 @@ async def test_esc_stops_this_pane_frees_its_slot_and_twice_stops_all(node: Live
             "/v1/chat/completions",
             json={"model": "slow", "messages": [{"role": "user", "content": "x"}]},
         )
-        assert reply.status_code == 200 and time.monotonic() - began < 0.5  # it has one slot
+        assert reply.status_code == 200 and time.monotonic() - began < 8  # it has one slot, for 20 s
         assert screen.talks[1].streaming
         await pilot.press("escape", "escape")
         await until(lambda: not screen.talks[1].streaming)

@@ -98,7 +98,7 @@ async def test_a_model_of_the_catalogue_is_fetched_and_launched_from_the_dialog(
         await until(pilot, lambda: [one.title for one in dialog.picker.shown] == ["smollm2"])
         await until(pilot, lambda: "quantizations" in screen(app) and "fetch: 7" in screen(app))
         await until(pilot, lambda: dialog.command == "xin launch smollm2:360m-Q4_K_M", 30)
-        assert "first" in screen(app) and "fetches" in screen(app)
+        await until(pilot, lambda: "first" in screen(app) and "fetches" in screen(app))
         await pilot.press("enter")
         await until(pilot, lambda: dialog.grid.has_focus)
         await pilot.press("enter")
