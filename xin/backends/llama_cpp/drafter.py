@@ -24,12 +24,11 @@ class Drafter:
         self._max_rows = max_rows
         self._cost = StepCost()
         self._paused = False
-        self._step = (0, 0)  # streams and drafted tokens of the step that is being made
         self.drafted = self.accepted = 0
 
-    def record(self, seconds: float) -> None:
-        """The step that `draft` was asked for took so long."""
-        self._cost.record(*self._step, seconds)
+    def record(self, seconds: float, streams: int, drafted: int) -> None:
+        """A step that read no prompt took so long."""
+        self._cost.record(streams, drafted, seconds)
 
     def pause(self) -> None:
         """No drafts in the next step: there was no room for them."""
@@ -38,7 +37,6 @@ class Drafter:
     def draft(self, sequences: Many[Sequence], cells: int) -> None:
         """`cells`: how many more tokens the context holds."""
         streams, drafted = len(sequences), 0
-        self._step = streams, 0
         if self._paused or not self._enabled:
             self._paused = False
             return
@@ -58,5 +56,4 @@ class Drafter:
                 size //= 2
             sequence.draft = guess[:size]
             drafted += size
-        self._step = streams, drafted
         self.drafted += drafted

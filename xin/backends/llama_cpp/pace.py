@@ -8,60 +8,67 @@ ALONE_TARGET_S = 0.3  # a step that only reads prompts: a cancel or a newcomer w
 MIN_CHUNK = 4
 FLASH_TILE = 64  # ggml's CPU flash attention works on tiles of 64 queries, and row by row on fewer
 LONGEST_STEP_S = 0.48
-FIRST_BESIDE = 1.4  # what a token costs beside streams over alone, before any such step was measured
+FIRST_BESIDE = 1.4  # what a prompt token costs beside streams over alone, before any such step was measured
 _SMOOTHING = 0.3
 _DEVIATION_SMOOTHING = 0.15
 _DEVIATIONS = 3.0
+_FIRST_DEVIATION = 1 / 16
+_LEAST_COST = 1e-7
 
 
 class Pace:
-    """Seconds per prompt token, measured on the steps themselves: their exponential mean and mean deviation.
+    """What steps cost, measured on the steps themselves: prompt tokens alone, streams alone, prompt tokens beside them.
 
-    A step beside running streams is as long as fits the limit with three deviations to spare, as TCP sets its
-    retransmission timer: on a quiet machine prompts are read faster, on a restless one the streams still get on. Such
-    steps are smaller, cost more per token, and are counted by themselves.
+    A step beside running streams is as long as fits the limit with three mean deviations of such steps to spare, as
+    TCP sets its retransmission timer: on a quiet machine prompts are read faster, on a restless one the streams still
+    get on. The streams' part is counted by itself, or short steps would seem dear and get ever shorter.
     """
 
     def __init__(self, first_guess_s: float) -> None:
-        self._alone = _Cost(first_guess_s)
-        self._beside: _Cost | None = None
-        self._streams = 0  # of the step that chunk() was asked for last
+        self._alone = max(first_guess_s, _LEAST_COST)  # of one prompt token, as the next
+        self._beside: float | None = None
+        self._streams: dict[int, float] = {}  # of a step that decodes so many streams and reads nothing
+        self._deviation = _FIRST_DEVIATION  # of steps that do both: the share by which they missed what was expected
 
     @property
     def seconds_per_token(self) -> float:
-        return self._alone.mean
+        return self._alone
 
-    def record(self, seconds: float, tokens: int) -> None:
-        """The step that chunk() was asked for took so long."""
-        if tokens < 2 * MIN_CHUNK:
-            return
-        if self._streams:
-            self._beside = self._beside or _Cost(self._alone.mean * FIRST_BESIDE)
-        (self._beside if self._beside and self._streams else self._alone).record(seconds / tokens)
+    def record(self, seconds: float, streams: int, prompt: int) -> None:
+        """A step decoded one token for each of so many streams and read so many prompt tokens."""
+        if not prompt:
+            self._streams[streams] = _smooth(self._streams.get(streams, seconds), seconds)
+        elif streams:
+            each, decoding = self._each, self._decoding(streams)
+            missed = min(abs(seconds / (decoding + each * prompt) - 1), 1.0)
+            self._deviation += _DEVIATION_SMOOTHING * (missed - self._deviation)
+            self._beside = _smooth(each, max((seconds - decoding) / prompt, _LEAST_COST))
+        elif prompt >= 2 * MIN_CHUNK:
+            self._alone = _smooth(self._alone, max(seconds / prompt, _LEAST_COST))
 
-    def chunk(self, decoding: int, limit: int) -> int:
-        """Prompt tokens for a step beside `decoding` running streams: at least as many, or prompts would starve."""
-        self._streams = decoding
-        if decoding:
-            cost = self._beside or _Cost(self._alone.mean * FIRST_BESIDE)
-            target = max(STREAMING_LIMIT_S / (1 + _DEVIATIONS * cost.deviation / cost.mean), STREAMING_LEAST_S)
-            tokens = int(target / cost.mean) - decoding
+    def chunk(self, streams: int, limit: int) -> int:
+        """Prompt tokens for a step beside so many running streams: at least as many, or prompts would starve."""
+        if streams:
+            target = max(STREAMING_LIMIT_S / (1 + _DEVIATIONS * self._deviation), STREAMING_LEAST_S)
+            tokens = int((target - self._decoding(streams)) / self._each)
         else:
-            cost = self._alone
-            tokens = int(ALONE_TARGET_S / cost.mean)
-            if tokens < FLASH_TILE and FLASH_TILE * cost.mean <= LONGEST_STEP_S:
+            tokens = int(ALONE_TARGET_S / self._alone)
+            if tokens < FLASH_TILE and FLASH_TILE * self._alone <= LONGEST_STEP_S:
                 tokens = FLASH_TILE
-        return max(MIN_CHUNK, min(max(tokens, decoding), limit - decoding))
+        return max(MIN_CHUNK, min(max(tokens, streams), limit - streams))
+
+    @property
+    def _each(self) -> float:
+        """Seconds that one more prompt token adds to a step of streams."""
+        return self._alone * FIRST_BESIDE if self._beside is None else self._beside
+
+    def _decoding(self, streams: int) -> float:
+        """Seconds of a step that decodes so many streams; from the nearest number of them that was seen."""
+        if not self._streams:
+            return streams * self._alone
+        nearest = min(self._streams, key=lambda seen: abs(seen - streams))
+        return self._streams[nearest] * streams / nearest
 
 
-class _Cost:
-    """Of one token, in seconds."""
-
-    def __init__(self, first_guess_s: float) -> None:
-        self.mean = max(first_guess_s, 1e-7)
-        self.deviation = self.mean / 16
-
-    def record(self, seconds: float) -> None:
-        error = seconds - self.mean
-        self.mean = max(self.mean + _SMOOTHING * error, 1e-7)
-        self.deviation += _DEVIATION_SMOOTHING * (abs(error) - self.deviation)
+def _smooth(mean: float, seen: float) -> float:
+    return mean + _SMOOTHING * (seen - mean)

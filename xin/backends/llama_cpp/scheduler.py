@@ -111,9 +111,11 @@ class Scheduler:
         if not self._running and gathers(self._waiting, self._n_parallel, self._pace.seconds_per_token):
             return []
         self._admit()
-        reading = self._compose()
+        streams = self._compose()
         if not self._batch.size:
             return []
+        prompt = sum(s.fed for s in self._running) - streams
+        drafted = self._batch.size - streams - prompt
         started = time.perf_counter()
         self._context.go_on()
         self._in_step = {s.request.id for s in self._running if s.fed}
@@ -122,7 +124,7 @@ class Scheduler:
         if result == 2:
             return self._interrupted()
         if result == 1:
-            if any(s.draft for s in self._running):
+            if drafted:
                 self._drafter.pause()
                 return []
             return self._make_room()
@@ -130,10 +132,10 @@ class Scheduler:
             return self._fail(InternalError(f"llama_decode failed with code {result}"))
         outputs = self._collect()
         took = time.perf_counter() - started
-        if any(s.fed > 1 for s in self._running):
-            self._pace.record(took, self._batch.size)
-        elif reading == 0:
-            self._drafter.record(took)
+        if not drafted:
+            self._pace.record(took, streams, prompt)
+        if not prompt:
+            self._drafter.record(took, streams, drafted)
         return outputs
 
     def close(self) -> None:
@@ -200,7 +202,7 @@ class Scheduler:
     # -- one batch
 
     def _compose(self) -> int:
-        """Fills the batch; returns how many sequences still read their prompts."""
+        """Fills the batch; returns how many sequences decode in it."""
         self._batch.clear()
         self._catch_up()
         prefilling: list[Sequence] = []
@@ -221,7 +223,7 @@ class Scheduler:
             due = {id(s): s.pending - waits(s, prefilling, self._running, streams) for s in prefilling}
             self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(streams, self._n_batch))
             self._finish(prefilling, streams)
-        return len(prefilling)
+        return len(decoding)
 
     def _catch_up(self) -> None:
         """Followers whose prefix is ready copy it; those whose leader has gone go on by themselves."""
