@@ -52,7 +52,9 @@ from xin.node.keys import (
     PLANNER,
     RECOMMENDER,
     RELAY,
+    ROUTER,
     SAMPLER,
+    SPREAD,
     STOP,
     TRUST,
     VISITORS,
@@ -66,6 +68,8 @@ from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
 from xin.node.recommend import Recommender
 from xin.node.relay import Relay
+from xin.node.replicas_routing import Router
+from xin.node.replicas_spread import Spread
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
 from xin.node.trust.cluster import ClusterActs
@@ -119,6 +123,8 @@ def make_app(
     app[PEERS] = Peers(node, identity, events, trust=None if node.private else trust)
     app[RELAY] = Relay(app[PEERS])
     app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
+    app[ROUTER] = Router()
+    app[SPREAD] = Spread(identity.name, manager, app[RELAY], app[PLACEMENT])
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])

@@ -94,6 +94,8 @@ class InstanceRunner:
         self._was_ready = False
         self._deaths = 0
         self._retry_at = 0.0
+        self.is_leaving = False  # takes no more requests, and ends when it has answered those that it has
+        self._ending = False
         self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
@@ -131,6 +133,16 @@ class InstanceRunner:
         self._settle(error)
         self._owner.runner_failed(self, first_load=not self._was_ready)
 
+    def tell(self, **fields: object) -> None:
+        """Change what others see of it."""
+        self._change(**fields)
+
+    def leave(self) -> None:
+        """It goes on answering what it has; `stop` follows when that is done."""
+        self.is_leaving = True
+        self.keep_alive.change(None)
+        self._change(state="stopping", stage="leaving", progress=0.0)
+
     async def wait_ready(self) -> None:
         """Raises why it is not: the error of its load, or LaunchCancelled."""
         await self._settled.wait()
@@ -151,9 +163,10 @@ class InstanceRunner:
 
     async def stop(self, error: XinError | None = None, close_seconds: float = CLOSE_SECONDS) -> None:
         """End the worker and everything here; waiters get `error`. Returns when the process is gone. Idempotent."""
-        if self.state == "stopping":
+        if self._ending:
             await self.gone.wait()
             return
+        self._ending = True
         self._change(state="stopping", stage="", progress=0.0)
         self._settle(error or LaunchCancelled(f"the launch of {self.uid} was cancelled"))
         self.keep_alive.close()
@@ -194,6 +207,8 @@ class InstanceRunner:
             return
         while True:
             cause = await self._live_once()
+            if self.is_leaving:
+                return
             if not self._was_ready or self._deaths >= QUICK_DEATHS:
                 self.fail(cause)
                 return

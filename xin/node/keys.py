@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from xin.node.plan import Planner
     from xin.node.recommend import Recommender
     from xin.node.relay import Relay
+    from xin.node.replicas_routing import Router
+    from xin.node.replicas_spread import Spread
     from xin.node.repo_formats import RepoFormats
     from xin.node.trust.cluster import ClusterActs
     from xin.node.trust.lan_door import LanDoor
@@ -49,5 +51,7 @@ PAIRING: web.AppKey[PairingDoor] = web.AppKey("pairing")
 CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")
 RELAY: web.AppKey[Relay] = web.AppKey("relay")
 PLACEMENT: web.AppKey[Placement] = web.AppKey("placement")
+ROUTER: web.AppKey[Router] = web.AppKey("router")
+SPREAD: web.AppKey[Spread] = web.AppKey("spread")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")
 VISITORS: web.AppKey[Visitors] = web.AppKey("visitors")
