@@ -109,6 +109,11 @@ class InstanceRunner:
     def state(self) -> str:
         return self.instance.state
 
+    @property
+    def may_answer(self) -> bool:
+        """Ready, or leaving and not gone yet."""
+        return self.state == "ready" or (self.is_leaving and not self._ending)
+
     def answers_to(self, name: str) -> bool:
         """By its launch name; its uid is looked up before."""
         return name in (self.instance.model_name, self.plan.request.model_name)

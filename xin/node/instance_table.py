@@ -35,6 +35,11 @@ class InstanceTable:
         """All that serve `uid`, the first one first."""
         return [runner for runner in self._runners.values() if runner.instance.served_uid == uid]
 
+    def orphans(self, uid: str) -> list[InstanceRunner]:
+        """Replicas of a first one that has failed."""
+        first = self._runners.get(uid)
+        return [one for one in self.replicas(uid) if one is not first] if first and first.state == "failed" else []
+
     def clear(self) -> None:
         self._runners.clear()
 

@@ -249,6 +249,9 @@ class Manager:
             self._check_accepting(request)
             runner = self._runners.meant_by(plan)
             if runner is None:
+                if orphans := self._runners.orphans(request.model_uid or plan.base_uid):
+                    await asyncio.gather(*(self._end(one) for one in orphans))
+                    continue
                 break
             if runner.state != "stopping":
                 await self._adopt(runner, plan, explicit)

@@ -61,7 +61,7 @@ class Replicas:
         if found.uid == model and found.instance.serves:  # one replica was named
             return Picked(found) if found.state == "ready" else None
         group = self._table.replicas(found.instance.served_uid)
-        ready = [one for one in group if one.state == "ready"] or [one for one in group if one.is_leaving]
+        ready = [one for one in group if one.state == "ready"] or [one for one in group if one.may_answer]
         if len(ready) < 2:
             return Picked(ready[0]) if ready else None
         prompt = prompt_of(body)
