@@ -18,10 +18,9 @@ def victims(runners: Iterable[InstanceRunner], bytes_: int) -> list[InstanceRunn
     idle = [one for one in all_ if one.state == "ready" and not one.keep_alive.held and not one.instance.pinned]
     needed = {one.instance.serves for one in all_ if one.instance.serves and one not in idle}
     idle = [one for one in idle if one.uid not in needed]
-    idle.sort(key=lambda one: (one.instance.explicit, *_unused(one, idle)))
     chosen: list[InstanceRunner] = []
     freed = 0
-    for one in idle:
+    for one in sorted(idle, key=lambda one: (one.instance.explicit, *_unused(one, idle))):
         chosen.append(one)
         freed += held_bytes(one.instance)
         if freed >= bytes_:

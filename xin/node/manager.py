@@ -194,7 +194,8 @@ class Manager:
     # -- RunnerOwner
 
     def runner_idle(self, runner: InstanceRunner) -> None:
-        if any(one.keep_alive.held for one in self._runners.replicas(runner.instance.served_uid)):
+        group = self._runners.replicas(runner.instance.served_uid)
+        if any(one.keep_alive.held or one.state in ("loading", "downloading") for one in group):
             runner.keep_alive.touch()  # they end together
         elif not self._stopping and runner.state == "ready":
             log.info("%s was idle for %g s and is unloaded", runner.uid, runner.keep_alive.seconds or 0)

@@ -8,7 +8,7 @@ from functools import wraps
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from xin.errors import BadRequest, ModelNotFound, XinError
+from xin.errors import BadRequest, ModelNotFound, Unreachable, XinError
 from xin.node.errors_middleware import RETRIED
 from xin.node.keys import IDENTITY, MANAGER, RELAY, ROUTER
 from xin.node.relay import ELSEWHERE, HOPS, RETURN_SECONDS
@@ -17,6 +17,7 @@ from xin.protocol.node import Peer
 
 TRIES = 5
 LOOK_SECONDS = 0.1
+AGAIN_SECONDS = 1.0  # one that could not answer is asked again, where no other is left
 
 
 def relayed(handler: Handler) -> Handler:
@@ -43,7 +44,7 @@ class _Asked:
         self._router = request.app[ROUTER]
         self._home = request.app[IDENTITY].id
         self._tried: set[str] = set()
-        self._waits_since: float | None = None
+        self._lost = False
 
     async def answer(self) -> web.StreamResponse:
         """By the best, then by the next best; in the moment when none is there, by one that comes back."""
@@ -54,9 +55,10 @@ class _Asked:
                 break
             self._request[RETRIED] = turn
             try:
-                return await self._by(places, is_last=len(places) == 1 and not self._may_return())
+                return await self._by(places, is_last=len(places) == 1 and not self._hopes())
             except ELSEWHERE as exc:
                 failure = exc
+                self._lost = self._lost or isinstance(exc, Unreachable)
         if failure is not None:
             raise failure
         return await self._handler(self._request)
@@ -73,22 +75,21 @@ class _Asked:
 
     async def _places(self) -> dict[str, tuple[Peer | None, Candidate]]:
         """Who has not been tried; when nobody is left, those that come within a few seconds."""
-        while True:
+        for look in range(round(RETURN_SECONDS / LOOK_SECONDS)):
             places = self._candidates()
             self._tried &= places.keys()  # one that was lost and is back is another one
+            if look * LOOK_SECONDS >= AGAIN_SECONDS:
+                self._tried.clear()
             if untried := {key: place for key, place in places.items() if key not in self._tried}:
                 return untried
-            if not self._may_return():
+            if not self._hopes():
                 return {}
             await asyncio.sleep(LOOK_SECONDS)
+        return {}
 
-    def _may_return(self) -> bool:
-        """Only asked when nobody else is left."""
-        if not self._relay.may_return(self._model):
-            return False
-        now = asyncio.get_running_loop().time()
-        self._waits_since = now if self._waits_since is None else self._waits_since
-        return now - self._waits_since < RETURN_SECONDS
+    def _hopes(self) -> bool:
+        """Was a node lost that may soon be back?"""
+        return self._lost or self._relay.may_return(self._model)
 
     def _candidates(self) -> dict[str, tuple[Peer | None, Candidate]]:
         """By node; this one first, since it saves a hop."""
