@@ -111,6 +111,7 @@ def make_app(
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=launches)
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
+    manager.devices = sampler.current
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
     manager.check = planner.check_launch

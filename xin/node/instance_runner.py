@@ -15,6 +15,7 @@ import msgspec
 
 from xin.catalog.spec import ModelSpec
 from xin.errors import Busy, LaunchCancelled, OutOfMemory, XinError
+from xin.node.gpu_choice import environment
 from xin.node.instance_log import InstanceLog
 from xin.node.keep_alive import KeepAlive
 from xin.node.launch_plan import LaunchPlan
@@ -258,7 +259,10 @@ class InstanceRunner:
             quantization=spec.quantization,
         )
         threads = self._budget.initial(self.plan.threads)
-        self._handle = await WorkerHandle.start(load, name=self.uid, threads=threads, log=self.log, listener=self)
+        environ = environment(self.instance.gpu)
+        self._handle = await WorkerHandle.start(
+            load, name=self.uid, threads=threads, log=self.log, listener=self, environ=environ
+        )
         self.instance.worker.pid = self._handle.pid
         try:
             await self._handle.wait_ready()

@@ -19,6 +19,7 @@ from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
 from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
 from xin.node.eviction import victims
+from xin.node.gpu_choice import check_gpu, share
 from xin.node.instance_log import InstanceLog
 from xin.node.instance_runner import Check, InstanceRunner, Publisher
 from xin.node.instance_table import InstanceTable
@@ -30,7 +31,7 @@ from xin.node.resolve import not_known
 from xin.node.state import DesiredLaunch, DesiredState
 from xin.node.thread_budget import ThreadBudget, usable_cores
 from xin.node.worker_handle import WorkerHandle
-from xin.protocol.node import Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
+from xin.protocol.node import Device, Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
 
 STOP_CLOSE_SECONDS = 3.0
 READING_SECONDS = 1.1  # devices are read at most once a second: only then is seen what has become free
@@ -71,6 +72,7 @@ class Manager:
         self._stopping = False
         self.check: Check | None = None  # of a launch, before its worker starts
         self.fetch: Fetcher | None = None  # returns when all is on the disk
+        self.devices: Callable[[], Awaitable[list[Device]]] | None = None  # of this machine
         self.settle: Settle | None = None  # tells what only a hub knows of a request
 
     @property
@@ -226,7 +228,10 @@ class Manager:
     # -- ReplicaMaker
 
     def make_replica(self, uid: str, first: InstanceRunner) -> InstanceRunner:
-        return self._new_runner(uid, first.plan, first.instance.explicit, serves=first.uid)
+        made = self._new_runner(uid, first.plan, first.instance.explicit, serves=first.uid)
+        index = int(uid.rpartition("@")[2]) - 1
+        made.instance.gpu = share(first.plan.request.gpu, index, max(first.instance.replica, index + 1))
+        return made
 
     async def keep_count(self, first: InstanceRunner) -> None:
         if first.instance.explicit:
@@ -244,6 +249,8 @@ class Manager:
         self._check_accepting(request)
         if self.settle is not None:
             request = await self.settle(request)
+        if request.gpu is not None:
+            check_gpu(request.gpu, await self.devices() if self.devices is not None else [], self._node_name)
         preferred = "" if explicit else self._config.engine
         plan = await asyncio.to_thread(make_plan, request, self._config, preferred_engine=preferred)
         while True:
@@ -333,7 +340,7 @@ class Manager:
             weights=spec.weights,
             node=self._node_name,
             serves=serves,
-            gpu=plan.request.gpu,
+            gpu=share(plan.request.gpu, 0, plan.request.replica),
             explicit=explicit,
             pinned=plan.request.pin,
             keep_alive=keep_alive,

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from xin.errors import BadRequest, Unreachable, XinError
+from xin.node.gpu_choice import number_of
 from xin.node.plan_verdict import gib
 from xin.node.relay import Relay
 from xin.protocol.node import Instance, LaunchRequest, Peer, Plan, PlanCell, PlanRequest, PlanRow
@@ -113,7 +114,7 @@ class Placement:
         for peer, plan, instances in zip([None, *members], plans, loads, strict=True):
             running = sum(instance.stats.running for instance in instances)
             offers += [Offer(peer, row, cell, running) for row in plan.rows for cell in row.cells] if plan else []
-        return offers
+        return [one for one in offers if order.gpu is None or number_of(one.cell.device_id) in order.gpu]
 
     async def _plan_here(self, order: PlanRequest) -> Plan | None:
         try:
