@@ -202,7 +202,7 @@ class FileDownload:
         await self._fill(last, part)
         while (digest := await _in_thread(self._digest, part)) != self._file.etag:
             if not self._given_by:
-                raise self._wrong(f"has the hash {digest}, the hub told {self._file.etag}")
+                raise await _in_thread(self._wrong, f"has the hash {digest}, the hub told {self._file.etag}")
             names = ", ".join(sorted(self._given_by.values()))
             self._note(f"{self._file.path}: with what {names} gave its hash is {digest}; anew, from others")
             self._barred |= self._given_by.keys()
@@ -225,7 +225,7 @@ class FileDownload:
             if self._at >= self._file.size:
                 break
             if source.id:
-                if self._at == before:
+                if self._at <= before:
                     lost.add(source.id)
                 self._note(f"{self._file.path}: {source.name}: {cause[:200]}; going on at byte {self._at}")
                 continue
@@ -266,6 +266,8 @@ class FileDownload:
             reply.raise_for_status()
             found = _RANGE.fullmatch(reply.headers.get("Content-Range", ""))
             if self._at and not (found and (int(found[1]), int(found[2])) == (self._at, self._file.size)):
+                if source.id:
+                    raise aiohttp.ClientPayloadError("it gives another range than was asked for")
                 await self._begin_anew(part)
                 if reply.status == 206:
                     return
@@ -273,7 +275,7 @@ class FileDownload:
                 if self._at + len(piece) > self._file.size:
                     if source.id:
                         raise aiohttp.ClientPayloadError("it sends more than the file has")
-                    raise self._wrong(f"is longer than the {self._file.size} bytes that the hub told")
+                    raise await _in_thread(self._wrong, f"is longer than the {self._file.size} bytes that the hub told")
                 await _in_thread(_write, part, piece)
                 self._at += len(piece)
                 if source.id:
@@ -295,6 +297,7 @@ class FileDownload:
         return hashlib.sha1(b"blob %d\0" % self._file.size + part.read(), usedforsecurity=False).hexdigest()
 
     def _wrong(self, why: str) -> XinError:
+        """What to raise; the part is removed. Blocking."""
         self._snapshot.remove_part(self._file)
         return InternalError(f"{self._file.path} {why}", "what was fetched is removed; retry it")
 
