@@ -11,7 +11,7 @@ LONGEST_STEP_S = 0.48
 FIRST_BESIDE = 1.4  # what a prompt token costs beside streams over alone, before any such step was measured
 _SMOOTHING = 0.3
 _DEVIATION_SMOOTHING = 0.15
-_DEVIATIONS = 2.0
+_DEVIATIONS = 3.0
 _FIRST_DEVIATION = 1 / 16
 _LEAST_COST = 1e-7
 
@@ -19,7 +19,7 @@ _LEAST_COST = 1e-7
 class Pace:
     """What steps cost, measured on the steps themselves: prompt tokens alone, streams alone, prompt tokens beside them.
 
-    A step beside running streams is as long as fits the limit with two mean deviations of such steps to spare, as
+    A step beside running streams is as long as fits the limit with three mean deviations of such steps to spare, as
     TCP sets its retransmission timer: on a quiet machine prompts are read faster, on a restless one the streams still
     get on. The streams' part is counted by itself, or short steps would seem dear and get ever shorter.
     """
