@@ -42,7 +42,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
 @pytest.fixture(scope="module")
 def pair(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]]:
     home = tmp_path_factory.mktemp("pair")
-    ant, bee = host(home, "ant"), host(home, "bee")
+    ant, bee = host(home, "ant", OLLAMA_MODELS=str(home / "ollama")), host(home, "bee")
     with cluster(ant, bee):
         yield ant, bee
 
@@ -111,6 +111,18 @@ def test_where_the_hub_fails_a_member_tells_the_list_too(hub: HubServer, pair: t
     for path, body in FOLDER.items():
         assert fetched(bee, hub, path, "org/plain").read_bytes() == body
     assert "the hub cannot be asked" in log_of(bee, job)
+
+
+def test_what_ollama_has_fetched_is_given_too(hub: HubServer, pair: tuple[Host, Host]):
+    ant, bee = pair
+    body = BODY[100:300_100]
+    hub.repos["org/llama-GGUF"] = {"llama.gguf": body}
+    blobs = Path(ant.environ["OLLAMA_MODELS"]) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"sha256-{sha256(body)}").write_bytes(body)
+    job = pull(bee, "org/llama-GGUF:llama.gguf")
+    assert (job.state, job.files[0].source) == ("done", "ant") and hub.ranges("llama.gguf") == []
+    assert fetched(bee, hub, "llama.gguf", "org/llama-GGUF").read_bytes() == body
 
 
 def test_weights_are_for_members_alone(hub: HubServer, pair: tuple[Host, Host]):
