@@ -107,7 +107,7 @@ class Planner:
                 raise from_code(size.code, size.error, hint=size.hint, param=size.param)
             return Choice()
         need = counted(size)
-        if launch.request.force or need.error:
+        if launch.request.force or launch.request.shard or need.error:  # what is divided is counted where it is
             return Choice()
         place = await self._place()
         ram = [device for device in place.devices if device.kind == "cpu"]

@@ -26,6 +26,7 @@ from xin.node.routes import (
     registrations,
     relayed,
     rerank,
+    shards,
     tokenize,
     trust,
     xinference,
@@ -96,6 +97,9 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/api/members/greet", members.greet),
         web.post("/api/members/renew", members.renew),
         web.post("/api/members/left", members.left),
+        web.post("/api/members/helpers", shards.open_helper),
+        web.get("/api/members/helpers/{id}/watch", shards.watch),
+        web.get("/api/members/helpers/{id}/stream", shards.stream),
         # the workbench in a browser
         *browser_routes(),
     ]
