@@ -123,11 +123,12 @@ class Relay:
         settings = {**how, "headers": {HOPS: "1", **how.get("headers", {})}, "heartbeat": HEARTBEAT_SECONDS}
         try:
             async with asyncio.timeout(SOCKET_SECONDS):
-                return await self._session.ws_connect(
+                socket: aiohttp.ClientWebSocketResponse = await self._session.ws_connect(
                     URL(f"{endpoint}{path}", encoded=True), timeout=limits, **settings
                 )
         except _FAILURES as exc:
             raise Unreachable(f"node {peer.name} does not answer", "xin nodes shows who is there") from exc
+        return socket
 
     async def through(
         self, request: web.Request, node_id: str, path: str, body: bytes | None = None

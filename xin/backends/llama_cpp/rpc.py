@@ -6,6 +6,7 @@ The recipe is that of llama.cpp's common/arg.cpp and tools/rpc; llama-cpp-python
 from __future__ import annotations
 
 import ctypes
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from xin.errors import EngineMissing, LoadFailed
 from xin.worker.frames import Share
 
 NAME = b"RPC"
+REACH_SECONDS = 10.0
 _CPU, _GPU, _IGPU = 0, 1, 2  # GGML_BACKEND_DEVICE_TYPE_…
 _BUILD = "xin engines install llama.cpp --build"
 
@@ -44,6 +46,7 @@ def join(endpoints: Sequence[str]) -> list[list[RpcDevice]]:
     add = _function(registry, b"ggml_backend_rpc_add_server", ctypes.c_void_p, ctypes.c_char_p)
     joined = []
     for endpoint in endpoints:
+        _reach(endpoint)
         server = add(endpoint.encode())
         if not server:
             raise LoadFailed(f"the RPC server behind {endpoint} does not answer", "launch it again")
@@ -51,6 +54,15 @@ def join(endpoints: Sequence[str]) -> list[list[RpcDevice]]:
         count = ggml.ggml_backend_reg_dev_count(server)
         joined.append([_device(ggml.ggml_backend_reg_dev_get(server, index)) for index in range(count)])
     return joined
+
+
+def _reach(endpoint: str) -> None:
+    """Where nobody listens ggml ends the process."""
+    host, _, port = endpoint.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+    except OSError as exc:
+        raise LoadFailed(f"the RPC server behind {endpoint} does not answer: {exc}", "launch it again") from exc
 
 
 def split(shares: Sequence[Share], joined: Sequence[Sequence[RpcDevice]], local: Sequence[int]) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""POST /api/members/helpers and its two WebSockets: a part of a model that another member runs. Over mutual TLS only."""
+"""POST /api/members/helpers and its two WebSockets: a part of another member's model. Mutual TLS only."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Order:
 
 
 class Company:
-    """`lost` has the cause as its result when a helper is gone. `shares`, `options`: the worker's, on top of its own."""
+    """`lost` has the cause for its result once a helper is gone. `shares`, `options`: what its worker is given."""
 
     def __init__(self) -> None:
         self.parts: list[ShardPart] = []

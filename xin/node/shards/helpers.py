@@ -19,7 +19,7 @@ from xin.node.shards.server_process import ServerProcess
 from xin.node.shards.tunnel import CLOSE_SECONDS, READ_BYTES, carry
 from xin.protocol.shard import HelperOrder, HelperReply
 
-UNWATCHED_SECONDS = 15.0
+UNWATCHED_SECONDS = 5.0
 MOST = 16  # as many as one model can have
 log = logging.getLogger("xin.node")
 
@@ -66,17 +66,19 @@ class Helpers:
             raise Conflict("this helper is watched already")
         helper.watched = True
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_SECONDS, timeout=CLOSE_SECONDS, compress=False)
-        ends = [asyncio.create_task(helper.process.ended())]
+        ended = asyncio.create_task(helper.process.ended())
+        hung_up: asyncio.Task[None] | None = None
         try:
             await socket.prepare(request)
-            ends.append(asyncio.create_task(_hung_up(socket)))
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if ends[0].done():
+            hung_up = asyncio.create_task(_hung_up(socket))
+            await asyncio.wait({ended, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
                 with suppress(OSError, RuntimeError):
-                    await socket.send_str(ends[0].result())
+                    await socket.send_str(ended.result())
         finally:
-            for end in ends:
-                end.cancel()
+            ended.cancel()
+            if hung_up is not None:
+                hung_up.cancel()
             await asyncio.shield(self._end(helper))
         await socket.close()
         return socket

@@ -21,6 +21,9 @@ KEPT_LINES = 20
 ENVIRONMENT = {"GGML_NO_BACKTRACE": "1", "GOMP_SPINCOUNT": "300"}
 
 
+CHATTER = ("Accepted client connection", "Client connection closed")
+
+
 class ServerProcess:
     """`start` it; `close` always ends it. `cause`: what it ended by, told after "bee …"; empty while it runs."""
 
@@ -87,5 +90,6 @@ class ServerProcess:
         assert self._process.stderr is not None
         with suppress(ValueError):  # a line without end
             while line := await self._process.stderr.readline():
-                if text := line.decode(errors="replace").strip():
+                text = line.decode(errors="replace").strip()
+                if text and not text.startswith(CHATTER):
                     self._lines.append(text[:300])
