@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,7 +66,9 @@ def test_a_lost_server_fails_the_model_and_its_streams_by_name(pair: list[Host],
         next(lines)
         os.kill(server, signal.SIGKILL)
         last = json.loads([*lines][-1][6:])
-    assert "bee, which holds a part of divided, lost it: its RPC server was ended by SIGKILL" in last["error"]["message"]
+    assert (
+        "bee, which holds a part of divided, lost it: its RPC server was ended by SIGKILL" in last["error"]["message"]
+    )
     until(lambda: instance_of(ant, "divided")["state"] == "failed")
     failed = instance_of(ant, "divided")
     assert "bee, which holds a part of divided" in failed["cause"] and "xin nodes" in failed["hint"]
@@ -95,6 +99,14 @@ def test_what_cannot_be_divided_is_refused_by_name(
     assert (answer.status_code, error["param"]) == (400, param)
     assert message in error["message"]
     assert error["hint"] or param == "shard"
+
+
+def test_the_command_takes_names_with_commas(pair: list[Host]) -> None:
+    ant = pair[0]
+    command = [sys.executable, "-m", "xin", "launch", "smollm2", "--shard", "ant, cow", "-e", ant.url]
+    done = subprocess.run(command, env=ant.environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "there is no paired node cow" in done.stderr and "there is: ant, bee" in done.stderr
 
 
 def test_only_members_open_helpers_and_they_end_when_nobody_watches(pair: list[Host]) -> None:
