@@ -29,6 +29,7 @@ from xin.node.routes import (
     shards,
     tokenize,
     trust,
+    weights,
     xinference,
 )
 from xin.node.routes.browser import browser_routes
@@ -100,6 +101,9 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/api/members/helpers", shards.open_helper),
         web.get("/api/members/helpers/{id}/watch", shards.watch),
         web.get("/api/members/helpers/{id}/stream", shards.stream),
+        web.post("/api/members/weights/held", weights.held),
+        web.post("/api/members/weights/listing", weights.listing),
+        web.get("/api/members/weights/{etag}", weights.content),
         # the workbench in a browser
         *browser_routes(),
     ]
