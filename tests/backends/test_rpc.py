@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
+from xin.backends.llama_cpp.rpc_words import ServerWord
 from xin.worker.frames import Share
 
 PROBE = """
@@ -45,15 +48,33 @@ def test_a_server_that_is_not_there_is_told():
     assert "the RPC server behind 127.0.0.1:1 does not answer" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("ends", ["stdin", "terminate"])
-def test_the_server_ends_with_who_started_it(ends: str):
-    command = [sys.executable, "-P", "-m", "xin.backends.llama_cpp.rpc_server", "1"]
+def test_a_server_is_reached_over_its_socket_alone_and_ends_with_who_started_it():
+    own, its = socket.socketpair()
+    command = [sys.executable, "-P", "-m", "xin.backends.llama_cpp.rpc_server", "1", str(its.fileno())]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as server:
+    with (
+        own,
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, pass_fds=[its.fileno()]
+        ) as server,
+    ):
+        its.close()
         assert server.stdin is not None and server.stdout is not None
-        assert b'"devices"' in server.stdout.readline()
-        if ends == "stdin":
-            server.stdin.close()
-        else:
-            server.terminate()
-        server.wait(10)
+        word = msgspec.json.decode(server.stdout.readline(), type=ServerWord)
+        assert word.devices[0].free_bytes > 0
+        assert answer_to_nonsense(own) == b"", "the server has hung up"
+        if word.isolated:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", word.port), 5)
+        server.stdin.close()
+        assert server.wait(10) == 0
+
+
+def answer_to_nonsense(way: socket.socket) -> bytes:
+    client, its = socket.socketpair()
+    with client:
+        with its:
+            socket.send_fds(way, [b"+"], [its.fileno()])
+        client.settimeout(10)
+        client.sendall(b"?" * 64)
+        return client.recv(8)

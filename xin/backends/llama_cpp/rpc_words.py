@@ -14,5 +14,8 @@ class ServerDevice(msgspec.Struct):
 
 
 class ServerWord(msgspec.Struct):
+    """`isolated`: its port is on a loopback of its own, which no other process has."""
+
     port: int
+    isolated: bool = False
     devices: list[ServerDevice] = []

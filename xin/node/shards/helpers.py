@@ -16,7 +16,7 @@ from xin.node.plan import Place
 from xin.node.plan_verdict import free_bytes
 from xin.node.relay import HEARTBEAT_SECONDS
 from xin.node.shards.server_process import ServerProcess
-from xin.node.shards.tunnel import CLOSE_SECONDS, READ_BYTES, carry
+from xin.node.shards.tunnel import CLOSE_SECONDS, carry
 from xin.protocol.shard import HelperOrder, HelperReply
 
 UNWATCHED_SECONDS = 5.0
@@ -42,6 +42,7 @@ class Helpers:
         self._threads = threads
         self._place = place
         self._helpers: dict[str, _Helper] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def open(self, owner: str, order: HelperOrder) -> HelperReply:
@@ -52,7 +53,8 @@ class Helpers:
         helper = _Helper(owner, order, await ServerProcess.start(self._threads()))
         self._helpers[helper.id] = helper
         asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._drop_unwatched, helper)
-        log.info("holds a part of %s for %s (pid %s)", order.model_uid, owner, helper.process.pid)
+        where = "" if helper.process.word.isolated else ", on a port that this machine's programs can reach"
+        log.info("holds a part of %s for %s (pid %s%s)", order.model_uid, owner, helper.process.pid, where)
         devices = helper.process.word.devices
         if not all(device.is_cpu for device in devices):
             return HelperReply(id=helper.id, free_bytes=sum(one.free_bytes for one in devices), on_gpu=True)
@@ -87,7 +89,7 @@ class Helpers:
         """One connection to its server."""
         helper = self._of(owner, helper_id)
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", helper.process.word.port, limit=READ_BYTES)
+            reader, writer = await helper.process.connect()
         except OSError as exc:
             raise Unreachable("the RPC server does not answer", "launch the model again") from exc
         socket = web.WebSocketResponse(timeout=CLOSE_SECONDS, compress=False)
@@ -113,9 +115,11 @@ class Helpers:
         return helper
 
     def _drop_unwatched(self, helper: _Helper) -> None:
-        if not helper.watched:
+        if not helper.watched and helper.id in self._helpers:
             helper.process.kill("was asked for and then left alone")
-            self._helpers.pop(helper.id, None)
+            task = asyncio.get_running_loop().create_task(self._end(helper))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     async def _end(self, helper: _Helper) -> None:
         if self._helpers.pop(helper.id, None) is not None:
