@@ -6,7 +6,7 @@ import pytest
 
 from xin.errors import BadRequest, LoadFailed, OutOfMemory
 from xin.node.plan_need import GPU_BYTES, PROCESS_BYTES, Need
-from xin.node.shards.division import Room, divide, in_words
+from xin.node.shards.division import Room, divide, in_words, together
 
 MIB = 2**20
 NEED = Need(weights=1100 * MIB, layers=[100 * MIB] * 10, kv=200 * MIB, compute=50 * MIB)
@@ -60,3 +60,11 @@ def test_a_node_without_room_for_a_layer_is_named():
 def test_a_model_whose_layers_are_not_known_is_not_divided():
     with pytest.raises(LoadFailed, match="how many layers"):
         divide(Need(weights=MIB), [room("ant", 2**31), room("bee", 2**31)])
+
+
+def test_the_fewest_that_hold_it_together_are_found_with_the_one_that_is_asked():
+    small, half, large = (room(name, END + layers * 120 * MIB) for name, layers in (("a", 1), ("b", 6), ("c", 9)))
+    assert together(NEED, [small, half, large]) == [small, large]
+    assert together(NEED, [half, small, room("d", END + 480 * MIB)]) == [half, room("d", END + 480 * MIB)]
+    assert together(NEED, [small, half, room("e", END + 480 * MIB)]) == [small, half, room("e", END + 480 * MIB)]
+    assert together(NEED, [small, half]) == together(NEED, [large]) == []

@@ -17,6 +17,13 @@ import psutil
 import pytest
 from clustering import Host, hosts, until
 
+from xin.installer.status import llama_build
+from xin.node.plan import Place
+from xin.node.plan_need import Need
+from xin.node.shards.gathering import Gathering
+from xin.protocol.node import Device, EngineInfo, NodeInfo, Peer
+
+GIB = 2**30
 CHAT = "/v1/chat/completions"
 ASKED = {"messages": [{"role": "user", "content": "Tell me of whales."}], "temperature": 0}
 HELPERS = "/api/members/helpers"
@@ -109,7 +116,7 @@ def test_the_command_takes_names_with_commas(pair: list[Host]) -> None:
     assert "there is no paired node cow" in done.stderr and "there is: ant, bee" in done.stderr
 
 
-def test_only_members_open_helpers_and_they_end_when_nobody_watches(pair: list[Host]) -> None:
+def test_only_members_of_the_same_build_open_helpers(pair: list[Host]) -> None:
     ant, bee = pair
     build = llama_cpp(bee)["build"]
     order = {"build": build, "model_uid": "mine"}
@@ -120,10 +127,6 @@ def test_only_members_open_helpers_and_they_end_when_nobody_watches(pair: list[H
     other = ant.http.post(there, json={**order, "build": "0.1, ggml 0.0.1, RPC 1.0.0"})
     assert other.status_code == 400
     assert f"bee has {build}, not 0.1, ggml 0.0.1, RPC 1.0.0" in other.json()["error"]["message"]
-    opened = ant.http.post(there, json=order)
-    assert opened.status_code == 200 and opened.json()["free_bytes"] > 0
-    assert len(servers(bee)) == 1
-    until(lambda: not servers(bee), 20)
 
 
 def test_builds_that_lack_rpc_or_differ_are_told_by_name(pair: list[Host], smollm2: Path, tmp_path: Path) -> None:
@@ -150,6 +153,16 @@ def test_builds_that_lack_rpc_or_differ_are_told_by_name(pair: list[Host], smoll
         assert "cat has 0.3.36, ggml 0.1.2, RPC unknown, not" in other.json()["error"]["message"]
         with cat.client as client:
             client.leave_cluster()
+
+
+@pytest.mark.slow
+def test_a_helper_that_nobody_watches_ends(pair: list[Host]) -> None:
+    ant, bee = pair
+    there = f"/api/nodes/{bee.http.get('/api/node').json()['id']}{HELPERS}"
+    opened = ant.http.post(there, json={"build": llama_cpp(bee)["build"], "model_uid": "mine"})
+    assert opened.status_code == 200 and opened.json()["free_bytes"] > 0
+    assert len(servers(bee)) == 1
+    until(lambda: not servers(bee), 20)
 
 
 @pytest.mark.slow
@@ -216,3 +229,37 @@ def servers(host: Host) -> list[int]:
         except psutil.Error:  # it has just ended
             continue
     return found
+
+
+async def test_what_none_holds_alone_is_offered_to_several() -> None:
+    """By what members told of their memory; those that are gone, of another build or of this user's are left out."""
+
+    class Known:
+        def trusted(self) -> list[Peer]:
+            return [
+                peer("bee", 1 * GIB),
+                peer("cat", 2 * GIB),
+                peer("dog", 9 * GIB, status="gone"),
+                peer("elk", 9 * GIB, build="0.1, ggml 0.0.1, RPC 1.0.0"),
+                peer("fox", 9 * GIB, relation="local"),
+            ]
+
+    async def place() -> Place:
+        return Place("ant", [device(2 * GIB)])
+
+    gathering = Gathering(("id-ant", "ant"), Known(), None, place)  # type: ignore[arg-type]
+    layers = [100 * 2**20] * 30
+    assert await gathering.offer(Need(weights=sum(layers), layers=layers)) == "--shard ant,cat"
+    assert await gathering.offer(Need(weights=sum(layers), layers=layers, kv=GIB)) == "--shard ant,cat,bee"
+    assert await gathering.offer(Need(weights=sum(layers), layers=layers, kv=9 * GIB)) == ""
+
+
+def peer(name: str, free: int, *, build: str = "", status: str = "alive", relation: str = "peer") -> Peer:
+    details = {"rpc": True, "build": build or llama_build()}
+    node = NodeInfo(id=name, name=name, version="", endpoint="", pid=1, started_at=0, devices=[device(free)])
+    node.engines = [EngineInfo("llama.cpp", ["gguf"], True, details=details)]
+    return Peer(id=name, name=name, relation=relation, status=status, node=node)
+
+
+def device(free: int) -> Device:
+    return Device(id="cpu", kind="cpu", name="CPU", total_bytes=64 * GIB, free_bytes=free)

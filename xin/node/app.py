@@ -128,7 +128,7 @@ def make_app(
     app[RELAY] = Relay(app[PEERS])
     app[HELPERS] = Helpers(identity.name, lambda: manager.threads, partial(_place, app))
     gathering = Gathering((identity.id, identity.name), app[RELAY], planner.runs.sizes, partial(_place, app))
-    manager.gather = gathering.gather
+    manager.gather, planner.together = gathering.gather, gathering.offer
     app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xin.errors import BadRequest, LoadFailed, OutOfMemory
+from xin.errors import BadRequest, LoadFailed, OutOfMemory, XinError
 from xin.node.plan_need import GPU_BYTES, PROCESS_BYTES, Need
 from xin.node.plan_verdict import gib
 from xin.protocol.node import ShardPart
@@ -43,6 +43,19 @@ def divide(need: Need, rooms: Sequence[Room], *, force: bool = False) -> list[Sh
                 f"{room.node} has no room for a layer: {gib(room.free)} are free", "leave it out", param="shard"
             )
     return _parts(need, rooms, beside, counts)
+
+
+def together(need: Need, rooms: Sequence[Room]) -> list[Room]:
+    """The first of `rooms` with as few others as hold it with that one, the roomiest first; [] when all do not."""
+    others = sorted(rooms[1:], key=lambda room: -room.free)
+    for count in range(1, len(rooms)):
+        chosen = [rooms[0], *others[:count]]
+        try:
+            divide(need, chosen)
+        except XinError:
+            continue
+        return chosen
+    return []
 
 
 def in_words(parts: Sequence[ShardPart]) -> str:

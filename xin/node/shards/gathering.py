@@ -13,16 +13,17 @@ import msgspec
 
 from xin.backends.llama_cpp.dry_run_words import ModelSize
 from xin.errors import LoadFailed, Unreachable, WorkerDied, XinError, from_code
-from xin.installer.status import llama_build
+from xin.installer.status import backends, llama_build
+from xin.node.local_models import GGUF_ENGINE
 from xin.node.plan import Place
 from xin.node.plan_need import Need, counted
 from xin.node.plan_verdict import free_bytes
 from xin.node.relay import Relay
 from xin.node.shards.company import Company, Order
-from xin.node.shards.division import Room, divide, in_words
+from xin.node.shards.division import Room, divide, in_words, together
 from xin.node.shards.helpers import check_rpc
 from xin.node.shards.tunnel import READ_BYTES, carry, is_own
-from xin.protocol.node import Peer
+from xin.protocol.node import Device, NodeInfo, Peer
 from xin.protocol.shard import HelperOrder, HelperReply
 from xin.worker.frames import Share
 
@@ -52,6 +53,21 @@ class Gathering:
             await company.close()
             raise
         return company
+
+    async def offer(self, need: Need) -> str:
+        """The flag with which living members would hold together what none holds alone; empty where there is none.
+
+        By what they last told of their memory.
+        """
+        members = [one for one in self._relay.trusted() if one.relation == "peer" and one.status == "alive"]
+        build = await asyncio.to_thread(lambda: llama_build() if "rpc" in backends() else "")
+        able = [one for one in members if build and one.node is not None and _build_of(one.node) == build]
+        if not able:
+            return ""
+        own = _room(self._name, self._id, (await self._place()).devices)
+        rooms = [own, *(_room(one.name, one.id, one.node.devices) for one in able if one.node is not None)]
+        chosen = together(need, rooms)
+        return f"--shard {','.join(room.node for room in chosen)}" if chosen else ""
 
     async def _gather(self, company: Company, order: Order) -> None:
         await asyncio.to_thread(check_rpc, self._name)
@@ -145,6 +161,18 @@ class Gathering:
 
         company.opened.push_async_callback(shut)
         return f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def _build_of(node: NodeInfo) -> str:
+    """Of its llama.cpp; empty without RPC."""
+    details = next((engine.details for engine in node.engines if engine.name == GGUF_ENGINE), {})
+    return str(details.get("build", "")) if details.get("rpc") else ""
+
+
+def _room(name: str, node_id: str, devices: Sequence[Device]) -> Room:
+    accelerators = [free_bytes(one) for one in devices if one.kind != "cpu"]
+    ram = [free_bytes(one) for one in devices if one.kind == "cpu"]
+    return Room(name, node_id, sum(accelerators or ram), bool(accelerators))
 
 
 async def _watch(company: Company, peer: Peer, uid: str, socket: aiohttp.ClientWebSocketResponse) -> None:
