@@ -16,7 +16,8 @@ from hub_server import HubServer
 from xin.errors import Unreachable, XinError
 from xin.node import download
 from xin.node.download import FileDownload, Snapshot, Source
-from xin.node.hub import Hub, RepoFile
+from xin.node.hub import Hub, RepoFile, RepoListing
+from xin.node.weights_supply import Supply
 
 BODY = random.Random(8).randbytes(900_000)
 NAME = "a.gguf"
@@ -168,6 +169,39 @@ async def test_without_anybody_it_fails_in_the_end(
     with pytest.raises(Unreachable, match="HF_HUB_OFFLINE is set"):
         await fetch(members[:1])
     assert 1000 - members[0].refusals == download.TRIES
+
+
+class Told:
+    """What members answer, when they are asked at all."""
+
+    there_are = True
+
+    def __init__(self, listing: RepoListing | None) -> None:
+        self.given = listing
+        self.asked = 0
+
+    async def listing(self, repo: str, revision: str) -> RepoListing | None:
+        self.asked += 1
+        return self.given
+
+
+async def test_a_hub_that_was_not_reached_is_left_alone_for_a_while(hub: HubServer, monkeypatch: pytest.MonkeyPatch):
+    theirs = RepoListing("1" * 40, [], "ant")
+    told = Told(theirs)
+    supply = Supply(told)  # type: ignore[arg-type]
+    assert (await supply.files("org/m")).told_by == "" and told.asked == 0
+    hub.listing_faults = [500]
+    assert await supply.files("org/m") is theirs
+    assert (await supply.files("org/m")).told_by == "", "a fault of it is over at once"
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert await supply.files("org/m") is theirs
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert await supply.files("org/m") is theirs, "it was not reached just now"
+    told.given = None
+    assert (await supply.files("org/m")).told_by == "", "but for what no member has it is asked"
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match=r"cannot be reached: .*; no member of the cluster has org/m"):
+        await supply.files("org/m")
 
 
 async def _answered(listing: object) -> object:

@@ -42,7 +42,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
 @pytest.fixture(scope="module")
 def pair(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host]]:
     home = tmp_path_factory.mktemp("pair")
-    ant, bee = host(home, "ant"), host(home, "bee")
+    ant, bee = host(home, "ant", OLLAMA_MODELS=str(home / "ollama")), host(home, "bee")
     with cluster(ant, bee):
         yield ant, bee
 
@@ -113,6 +113,18 @@ def test_where_the_hub_fails_a_member_tells_the_list_too(hub: HubServer, pair: t
     assert "the hub cannot be asked" in log_of(bee, job)
 
 
+def test_what_ollama_has_fetched_is_given_too(hub: HubServer, pair: tuple[Host, Host]):
+    ant, bee = pair
+    body = BODY[100:300_100]
+    hub.repos["org/llama-GGUF"] = {"llama.gguf": body}
+    blobs = Path(ant.environ["OLLAMA_MODELS"]) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"sha256-{sha256(body)}").write_bytes(body)
+    job = pull(bee, "org/llama-GGUF:llama.gguf")
+    assert (job.state, job.files[0].source) == ("done", "ant") and hub.ranges("llama.gguf") == []
+    assert fetched(bee, hub, "llama.gguf", "org/llama-GGUF").read_bytes() == body
+
+
 def test_weights_are_for_members_alone(hub: HubServer, pair: tuple[Host, Host]):
     ant, bee = pair
     assert pull(ant, "org/own-GGUF:own.gguf").state == "done"
@@ -172,6 +184,28 @@ def test_300_mb_go_on_where_the_giver_was_killed(rest: str, hub: HubServer, tmp_
 
 
 @pytest.mark.slow
+def test_a_launch_without_a_hub_is_planned_by_the_members_header_and_answers(
+    hub: HubServer, pair: tuple[Host, Host], smollm2: Path
+):
+    ant, bee = pair
+    hub.repos["org/small"] = {"small.Q4_1.gguf": smollm2.read_bytes()}
+    assert pull(ant, "org/small").state == "done"
+    hub.refuse, asked = {"org/small": 503}, list(hub.log)
+    try:
+        with bee.client as client:
+            [row] = client.plan("org/small").rows
+            assert (row.quantization, row.estimate) == ("Q4_1", False)
+            uid = bee.launch("org/small", node="bee")
+            [fetch] = [job for job in client.jobs() if job.kind == "download" and "org/small" in job.title]
+    finally:
+        hub.refuse = {}
+    assert fetch.files[0].source == "ant" and hub.log == asked
+    body = {"model": uid, "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
+    reply = bee.http.post("/v1/chat/completions", json=body)
+    assert reply.status_code == 200 and reply.json()["choices"][0]["message"]["content"]
+
+
+@pytest.mark.slow
 def test_a_node_that_starts_again_waits_for_its_members(hub: HubServer, tmp_path: Path):
     """Its download goes on from a member, though nobody is followed yet when it begins."""
     with socket.socket() as free:
@@ -192,7 +226,8 @@ def test_a_node_that_starts_again_waits_for_its_members(hub: HubServer, tmp_path
             job = ended(client, job_id)
             assert job.state == "done", (job, log_of(bee, job), bee.said())
             other = pull(bee, "org/nobody-has-GGUF:x.gguf")
-            assert other.state == "failed" and "HF_HUB_OFFLINE is set" in (other.cause or ""), other
+            assert other.state == "failed" and "no member of the cluster has org/nobody-has" in (other.cause or "")
+            assert "HF_HUB_OFFLINE is set" in (other.cause or "") and other.hint, other
         assert job.files[0].source == "ant"
         assert hub.log == asked and fetched(bee, hub).read_bytes() == BODY
         assert "to bee: bytes=" in ant.said()

@@ -79,6 +79,11 @@ class MemberWeights:
         if session is not None:
             await session.close()
 
+    @property
+    def there_are(self) -> bool:
+        """Members, also such as are gone."""
+        return bool(self._members())
+
     async def holders(self, file: RepoFile) -> list[Holder]:
         """In no order, so that one is not asked by all."""
         question = WhoHolds(etags=[file.etag])
@@ -147,7 +152,7 @@ class MemberWeights:
                 reply.raise_for_status()
                 return msgspec.json.decode(await reply.read(), type=kind)
         except (*_FAILURES, XinError) as exc:
-            log.info("%s was asked for weights: %r", peer.name, exc)
+            log.debug("%s was asked for weights: %r", peer.name, exc)
             return None
 
     async def _living(self) -> list[Peer]:

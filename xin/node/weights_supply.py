@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from xin.errors import Unreachable
-from xin.node.hub import Hub, RepoFile, RepoListing
+from xin.node.hub import Hub, HubFails, RepoFile, RepoListing
 from xin.node.weights_members import Holder, MemberWeights
+
+REST_SECONDS = 30.0  # members are asked first, after the hub could not be reached: that may take long to find out
 
 
 class Supply(Hub):
@@ -14,13 +17,20 @@ class Supply(Hub):
 
     def __init__(self, members: MemberWeights) -> None:
         self._members = members
+        self._rests_until = 0.0
 
     async def files(self, repo: str, revision: str = "main") -> RepoListing:
+        if time.monotonic() < self._rests_until and (found := await self._members.listing(repo, revision)):
+            return found
         try:
             return await super().files(repo, revision)
-        except Unreachable:
+        except Unreachable as exc:
+            if not isinstance(exc, HubFails):
+                self._rests_until = time.monotonic() + REST_SECONDS
             if found := await self._members.listing(repo, revision):
                 return found
+            if self._members.there_are:
+                raise type(exc)(f"{exc.message}; no member of the cluster has {repo}", exc.hint) from exc
             raise
 
     async def read_range(self, repo: str, commit: str, path: str, start: int, length: int) -> bytes:
