@@ -72,7 +72,7 @@ class LlamaCppEngine(Engine):
         if not weights.paths:
             raise LoadFailed("no weights were given", "give the path of a .gguf file")
         progress(0.0, "loading")
-        model = Model(weights.paths[0], options, progress)
+        model = Model(weights.paths[0], options, progress, weights.shares)
         progress(0.95, "warming up")
         return cls(model, options, weights)
 
