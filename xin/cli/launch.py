@@ -38,6 +38,9 @@ def launch(
         str | None, typer.Option("--gpu", metavar="N,N", help="The accelerators that it may use; default: all.")
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Never end it to make room for another model.")] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="NODE,NODE", help="Divide it over these nodes of the cluster.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the model is ready.")] = True,
     json: arguments.Json = False,
 ) -> None:
@@ -64,6 +67,7 @@ def launch(
         gpu=arguments.numbers(gpu) if gpu is not None else None,
         force=force,
         pin=pin,
+        shard=[name.strip() for name in shard.split(",")] if shard is not None else [],
         options=options,
     )
     _launch(request, endpoint=endpoint, wait=wait, json=json)

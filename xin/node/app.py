@@ -27,7 +27,6 @@ from xin.node.devices.sampler import Sampler
 from xin.node.errors_middleware import add_headers, errors_to_bodies
 from xin.node.events import EventHub
 from xin.node.guard import MergedSlashes, make_guard
-from xin.node.hub import Hub
 from xin.node.identity import Identity, identify
 from xin.node.job_book import JobBook
 from xin.node.job_launches import LaunchJobs
@@ -41,11 +40,13 @@ from xin.node.keys import (
     EVENTS,
     FORCE,
     FORMATS,
+    HELPERS,
     IDENTITY,
     JOBS,
     KEY_BOOK,
     LAN_DOOR,
     MANAGER,
+    MEMBER_WEIGHTS,
     PAIRING,
     PEERS,
     PLACEMENT,
@@ -72,10 +73,14 @@ from xin.node.replicas_routing import Router
 from xin.node.replicas_spread import Spread
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
+from xin.node.shards.gathering import Gathering
+from xin.node.shards.helpers import Helpers
 from xin.node.trust.cluster import ClusterActs
 from xin.node.trust.lan_door import LanDoor
 from xin.node.trust.pairing import PairingDoor
 from xin.node.trust.trust import Trust
+from xin.node.weights_members import MemberWeights
+from xin.node.weights_supply import Supply
 from xin.protocol.local_key import local_key
 from xin.protocol.node import Event
 
@@ -106,6 +111,9 @@ def make_app(
     app[STOP] = asyncio.Event()
     app[FORCE] = asyncio.Event()
     events = app[EVENTS] = EventHub()
+    app[PEERS] = Peers(node, identity, events, trust=None if node.private else trust)
+    app[MEMBER_WEIGHTS] = MemberWeights(app[PEERS])
+    supply = Supply(app[MEMBER_WEIGHTS])
     book = JobBook(node.port, events)
     launches = LaunchJobs(book, events)
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=launches)
@@ -113,23 +121,26 @@ def make_app(
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
     manager.devices = sampler.current
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
-    planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
+    planner.headers = RemoteHeaders(supply, paths.cache_dir() / "headers")
     manager.check = planner.check_launch
     probe = BandwidthProbe(paths.cache_dir() / "bandwidth.json")
     app[RECOMMENDER] = Recommender(partial(_place, app), manager.known_models, probe)
-    formats = app[FORMATS] = RepoFormats(Hub(), node.model_dirs)
+    formats = app[FORMATS] = RepoFormats(supply, node.model_dirs)
     manager.settle = formats.settled
-    jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, formats, partial(_engines_changed, app))
+    changed = partial(_engines_changed, app)
+    jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, supply, formats, changed)
     manager.fetch = jobs.fetch
-    app[PEERS] = Peers(node, identity, events, trust=None if node.private else trust)
     app[RELAY] = Relay(app[PEERS])
+    app[HELPERS] = Helpers(identity.name, lambda: manager.threads, partial(_place, app))
+    gathering = Gathering((identity.id, identity.name), app[RELAY], planner.runs.sizes, partial(_place, app))
+    manager.gather, planner.together = gathering.gather, gathering.offer
     app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
     app[ROUTER] = Router()
     app[SPREAD] = Spread(identity.name, manager, app[RELAY], app[PLACEMENT])
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])
-    app.on_shutdown.extend([_drain, _close_visits])
+    app.on_shutdown.extend([_drain, _close_helpers, _close_visits])
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
     return app
@@ -181,7 +192,7 @@ async def _trusting(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _peering(app: web.Application) -> AsyncIterator[None]:
-    async with app[PEERS]:
+    async with app[PEERS], app[MEMBER_WEIGHTS]:
         yield
 
 
@@ -262,6 +273,10 @@ async def _drain(app: web.Application) -> None:
     await asyncio.gather(drained, forced, return_exceptions=True)
     await app[PLANNER].close()
     app[EVENTS].close()
+
+
+async def _close_helpers(app: web.Application) -> None:
+    await app[HELPERS].close()
 
 
 async def _close_visits(app: web.Application) -> None:

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from xin.node.replicas_routing import Router
     from xin.node.replicas_spread import Spread
     from xin.node.repo_formats import RepoFormats
+    from xin.node.shards.helpers import Helpers
     from xin.node.trust.cluster import ClusterActs
     from xin.node.trust.lan_door import LanDoor
     from xin.node.trust.pairing import PairingDoor
     from xin.node.trust.trust import Trust
+    from xin.node.weights_members import MemberWeights
 
 CONFIG: web.AppKey[NodeConfig] = web.AppKey("config")
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
@@ -49,9 +51,11 @@ TRUST: web.AppKey[Trust] = web.AppKey("trust")
 LAN_DOOR: web.AppKey[LanDoor] = web.AppKey("lan_door")
 PAIRING: web.AppKey[PairingDoor] = web.AppKey("pairing")
 CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")
+MEMBER_WEIGHTS: web.AppKey[MemberWeights] = web.AppKey("member_weights")
 RELAY: web.AppKey[Relay] = web.AppKey("relay")
 PLACEMENT: web.AppKey[Placement] = web.AppKey("placement")
 ROUTER: web.AppKey[Router] = web.AppKey("router")
 SPREAD: web.AppKey[Spread] = web.AppKey("spread")
+HELPERS: web.AppKey[Helpers] = web.AppKey("helpers")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")
 VISITORS: web.AppKey[Visitors] = web.AppKey("visitors")

@@ -52,11 +52,12 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         `environ`: on top of the node's own.
         """
         command = (sys.executable, "-P", "-m", "xin.worker")
+        env = {**_environment(threads), **(environ or {})}
         loop = asyncio.get_running_loop()
         transport, protocol = await loop.subprocess_exec(
             lambda: cls(on_frame, on_line, on_exit),
             *command,
-            env={**_environment(threads), **(environ or {})},
+            env=env,
             start_new_session=True,
         )
         protocol.pid = transport.get_pid()

@@ -100,6 +100,7 @@ def _load(frame: Load, channel: Channel) -> Engine:
         frame.chat_sibling,
         frame.abilities,
         frame.quantization,
+        frame.shares,
     )
     return cls.load(weights, options, lambda fraction, stage: channel.send(Progress(fraction, stage)))
 
@@ -147,6 +148,7 @@ class Worker:
         self._stats_at = 0.0
         self._tokens = 0
         self._was_busy = False
+        engine.deliver_to(self._deliver)
 
     # -- preparer thread
 

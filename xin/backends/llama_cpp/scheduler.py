@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from xin.backends.llama_cpp.burst import gathers, waits
 from xin.backends.llama_cpp.context import Context
 from xin.backends.llama_cpp.drafter import Drafter
 from xin.backends.llama_cpp.pace import Pace
+from xin.backends.llama_cpp.reader import Reader
 from xin.backends.llama_cpp.sampler import Candidates, Sampler
 from xin.backends.llama_cpp.sequence import Sequence
 from xin.backends.llama_cpp.vocabulary import Vocabulary
@@ -41,8 +43,10 @@ class Scheduler:
         n_parallel: int,
         n_batch: int,
         prompt_lookup: bool = False,
+        open_reader: Callable[[Any], Context | None] | None = None,
     ) -> None:
         self._context = context
+        self.deliver: Callable[[list[Output]], None] | None = None  # takes what cannot wait for the end of a step
         self._vocabulary = vocabulary
         self._cache = cache
         self._window = window
@@ -50,6 +54,7 @@ class Scheduler:
         self._batch = Batch(n_batch)
         self._candidates = Candidates(vocabulary.size)
         self._pace = Pace(FIRST_GUESS_S)
+        self._reader = Reader(context, self._pace, n_batch, open_reader)
         self._drafter = Drafter(prompt_lookup and context.can_rewind, window, min(n_batch, context.max_outputs))
         self._slots = list(range(n_parallel))[::-1]
         self._n_parallel = n_parallel
@@ -94,6 +99,7 @@ class Scheduler:
         """From another thread. A step that others share goes on: it is worth more to them than this one's slot."""
         if self._in_step == {request_id}:
             self._context.interrupt()
+        self._reader.interrupt(request_id)
 
     def busy(self) -> bool:
         return bool(self._running or self._waiting)
@@ -111,6 +117,11 @@ class Scheduler:
         if not self._running and gathers(self._waiting, self._n_parallel, self._pace.seconds_per_token):
             return []
         self._admit()
+        self._reader.take(self._running)
+        return self._advance_running() if self._reader.sequence is None else self._step_beside()
+
+    def _advance_running(self) -> list[Output]:
+        """One decode for all that run, but for what the reader reads."""
         streams = self._compose()
         if not self._batch.size:
             return []
@@ -142,6 +153,25 @@ class Scheduler:
         for sequence in [*self._running, *self._waiting]:
             sequence.sampler.close()
         self._running, self._waiting = [], deque()
+        self._reader.close()
+
+    def set_threads(self, n: int) -> None:
+        self._context.set_threads(n)
+        self._reader.set_threads(n)
+
+    def _step_beside(self) -> list[Output]:
+        """A step of what the reader reads, with steps of the others in between."""
+        outputs: list[Output] = []
+
+        def others() -> None:
+            made = self._advance_running()
+            if self.deliver is None:
+                outputs.extend(made)
+            elif made:
+                self.deliver(made)
+
+        self._reader.step(others)
+        return outputs
 
     # -- admission
 
@@ -209,9 +239,9 @@ class Scheduler:
         decoding: list[Sequence] = []
         for sequence in self._running:
             sequence.row, sequence.fed, sequence.draft = -1, 0, []
-            if sequence.leader is None:
+            if sequence.leader is None and sequence is not self._reader.sequence:
                 (prefilling if sequence.prefilling else decoding).append(sequence)
-        if decoding and not prefilling:
+        if decoding and not prefilling and self._reader.sequence is None:
             self._drafter.draft(decoding, self._context.cells - self._cells_used())
         for sequence in decoding:
             sequence.fed = 1
@@ -221,7 +251,8 @@ class Scheduler:
         if prefilling:
             streams = len(decoding)
             due = {id(s): s.pending - waits(s, prefilling, self._running, streams) for s in prefilling}
-            self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(streams, self._n_batch))
+            share = 1.0 if self._reader.sequence is None else 0.5
+            self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(streams, self._n_batch, share))
             self._finish(prefilling, streams)
         return len(decoding)
 
@@ -371,6 +402,7 @@ class Scheduler:
 
     def _retire(self, sequence: Sequence) -> None:
         """It leaves the batch; what it computed is parked when that is worth it."""
+        self._reader.give_back(sequence)
         self._running.remove(sequence)
         sequence.sampler.close()
         slot, sequence.slot = sequence.slot, -1
@@ -393,6 +425,7 @@ class Scheduler:
                 )
             )
         youngest = max(self._running, key=lambda s: s.arrival)
+        self._reader.drop(youngest)
         self._running.remove(youngest)
         slot, youngest.slot = youngest.slot, -1
         self._forget(slot)
@@ -410,6 +443,7 @@ class Scheduler:
     def _fail(self, error: XinError) -> list[Output]:
         outputs = []
         for sequence in list(self._running):
+            self._reader.drop(sequence)
             self._running.remove(sequence)
             sequence.sampler.close()
             slot, sequence.slot = sequence.slot, -1

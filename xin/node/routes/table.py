@@ -27,8 +27,10 @@ from xin.node.routes import (
     relayed,
     replicas,
     rerank,
+    shards,
     tokenize,
     trust,
+    weights,
     xinference,
 )
 from xin.node.routes.browser import browser_routes
@@ -99,6 +101,12 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/api/members/greet", members.greet),
         web.post("/api/members/renew", members.renew),
         web.post("/api/members/left", members.left),
+        web.post("/api/members/helpers", shards.open_helper),
+        web.get("/api/members/helpers/{id}/watch", shards.watch),
+        web.get("/api/members/helpers/{id}/stream", shards.stream),
+        web.post("/api/members/weights/held", weights.held),
+        web.post("/api/members/weights/listing", weights.listing),
+        web.get("/api/members/weights/{etag}", weights.content),
         # the workbench in a browser
         *browser_routes(),
     ]
