@@ -38,7 +38,7 @@ def test_launched_scaled_listed_and_ended(node: NodeProcess, tmp_path: Path):
     ("arguments", "code", "words"),
     [
         (("scale", "narwhal", "2"), 3, "narwhal"),
-        (("scale", "narwhal", "0"), 2, "0"),
+        (("scale", "narwhal", "0"), 2, "greater than or equal to 1"),
         (("scale", "narwhal"), 2, "N"),
         (("launch", "echo", "--replica", "65"), 2, "from 1 to 64"),
         (("launch", "echo", "--gpu", "one"), 2, "--gpu one is no list of numbers"),

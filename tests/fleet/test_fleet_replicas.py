@@ -85,7 +85,7 @@ async def ask_all() -> list[Outcome]:
 
 def kill_at_random(victims: list[Host], over: threading.Event, killed: list[str]) -> None:
     while not over.wait(KILL_SECONDS):
-        victim = random.choice(victims)  # noqa: S311
+        victim = random.choice(victims)
         victim.signal(signal.SIGKILL)
         killed.append(victim.name)
         victim.start()
@@ -113,7 +113,7 @@ def test_replicas_are_killed_and_no_request_hangs_or_ends_without_a_word(record_
     unseen = [one for one in whole if one.retried]
     said = (
         f"{len(outcomes)} requests, {len(killed)} kills ({Counter(killed)}): {len(whole)} whole, of them {len(unseen)} "
-        f"({len(unseen) / len(outcomes):.1%}) retried unseen; {len(broken)} ended with an error after their first token "
+        f"({len(unseen) / len(outcomes):.1%}) retried unseen; {len(broken)} failed after their first token "
         f"({Counter(one.error for one in broken)})"
     )
     print(said)

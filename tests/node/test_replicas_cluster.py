@@ -154,6 +154,7 @@ def test_a_conversation_returns_to_its_node(three: list[Host]):
     assert len(homes) == 1
 
 
+@pytest.mark.slow
 def test_a_lone_replica_that_was_killed_answers_when_it_is_back(tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
