@@ -18,7 +18,7 @@ from namespaces import ENDPOINT, Host, fleet, missing, pair, until
 from xin.client import Client
 from xin.protocol.node import LaunchRequest
 
-REQUESTS, TOKENS, AT_ONCE = 200, 64, 4
+REQUESTS, TOKENS, AT_ONCE = 200, 64, 8
 SECONDS, KILL_SECONDS = 60.0, 10.0
 LONGEST_SECONDS = 90.0  # of one request
 pytestmark = pytest.mark.slow
@@ -96,7 +96,7 @@ def test_replicas_are_killed_and_no_request_hangs_or_ends_without_a_word(record_
     with fleet("ant", "bee", "cat") as (ant, bee, cat):
         pair(ant, bee, cat)
         until(lambda: all(host.sees(2) for host in (ant, bee, cat)))
-        order = {"model_name": "smollm2", "model_uid": "many", "options": {"context_length": 1024, "n_parallel": 4}}
+        order = {"model_name": "smollm2", "model_uid": "many", "options": {"context_length": 1024, "n_parallel": 8}}
         for name in ("bee", "cat"):
             ant.ask(lambda client, name=name: client.launch(LaunchRequest(node=name, **order)))
         until(lambda: replicas(ant) == 2, 60)
