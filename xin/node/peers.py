@@ -68,6 +68,7 @@ class Peers:
         self._session: aiohttp.ClientSession | None = None
         self.on_change: list[Callable[[Peer], None]] = []
         self._announced_anew = asyncio.Event()
+        self.mdns = "not announced yet"  # or "announced", or why not
         self._paired: PairedNodes | None = None
         if trust is not None:
             self._paired = PairedNodes(trust, on_peer=self._on_peer, on_left=self._on_left, on_samples=self._on_samples)
@@ -226,8 +227,10 @@ class Peers:
                     NodeBrowser(mdns, self._on_found, self._on_lost),
                     Advertiser(mdns, self._announcement()),
                 ):
+                    self.mdns = "announced"
                     await self._announced_anew.wait()
             except XinError as exc:
+                self.mdns = exc.message
                 log.warning("%s (%s)", exc.message, exc.hint)
                 await asyncio.sleep(MDNS_RETRY_SECONDS)
 
