@@ -76,6 +76,7 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
         takes = ", ".join(sorted(engine.formats))
         message = f"engine {spec.engine} cannot load {spec.format} ({spec.name})"
         raise BadRequest(message, f"{spec.engine} takes: {takes}", param="model_engine")
+    spec.sampling = {**engine.sampling_defaults, **spec.sampling}
     all_options: dict[str, Any] = msgspec.to_builtins(convert_options(engine, request.options))
     options = {key: all_options[key] for key, value in request.options.items() if value is not None}
     return LaunchPlan(request, spec, options, all_options, keep_alive)
