@@ -60,9 +60,7 @@ class Tiny:
         count = len(hidden)
         query, key, value = np.split(mixed, [HIDDEN, HIDDEN + KV_HEADS * WIDTH], axis=1)
         query, key = (rotated(part.reshape(count, -1, WIDTH)) for part in (query, key))
-        key, value = (
-            part.reshape(count, KV_HEADS, WIDTH).repeat(HEADS // KV_HEADS, axis=1) for part in (key, value)
-        )
+        key, value = (part.reshape(count, KV_HEADS, WIDTH).repeat(HEADS // KV_HEADS, axis=1) for part in (key, value))
         scores = np.einsum("qhd,khd->hqk", query, key) / np.sqrt(WIDTH)
         scores = np.where(np.tri(count, dtype=bool), scores, -np.inf)
         chances = np.exp(scores - scores.max(-1, keepdims=True))

@@ -109,7 +109,9 @@ class _Reader:
         if version == 1 and family != CHATGLM4:
             config = self._first_version(family)
         elif version == 2:
-            *ints, _eps, virtual, _theta, longest, eos, _pad = self._unpack("<7ififiii", "its configuration")
+            *ints, epsilon, virtual, theta, longest, eos, _pad = self._unpack("<7ififiii", "its configuration")
+            if not (0 < epsilon < 1 and 0 < theta < math.inf):  # not a number is neither
+                self._fail("has a norm or positions that no such model has")
             dtype, vocabulary, hidden, heads, kv_heads, layers, ffn = map(int, ints)
             sizes = (vocabulary, hidden, heads, kv_heads, layers, ffn)
             config = Config(family, dtype, *sizes, int(longest), int(eos), int(virtual))
