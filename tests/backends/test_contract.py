@@ -101,6 +101,7 @@ def test_choices_of_one_request_have_their_own_index(worker: WorkerProcess) -> N
 def test_requests_run_together_without_cross_talk(worker: WorkerProcess) -> None:
     texts = [f"Tell me about the number {i}, please." for i in range(6)]
     if worker.engine in WITHOUT_LOGPROBS:
+        texts = [f"{i}: {text}" for i, text in enumerate(texts)]
         alone = [worker.text(chat(10 + i, text, max_tokens=16)) for i, text in enumerate(texts)]
         found = worker.collect(*(chat(20 + i, text, max_tokens=16) for i, text in enumerate(texts)))
         assert ["".join(delta.text for delta in found[(20 + i, 0)][0]) for i in range(6)] == alone
