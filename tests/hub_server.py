@@ -30,7 +30,7 @@ class HubServer:
     log               (path, the Range that was asked for) of each body
     """
 
-    def __init__(self, repos: dict[str, dict[str, bytes]]) -> None:
+    def __init__(self, repos: dict[str, dict[str, bytes]], address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.repos = repos
         self.bytes_per_second = 0
         self.cuts: list[int] = []
@@ -48,9 +48,9 @@ class HubServer:
         class Handler(_Handler):
             server_hub = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(address, Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http://{address[0]}:{self._server.server_port}"
 
     def __enter__(self) -> HubServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -10,11 +10,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "xin"
 
-LEAVES = {"errors", "config", "paths", "protocol"}
+LEAVES = {"cgroup", "errors", "config", "paths", "protocol"}
 # Of the worker, others may know these modules only; the node checks launch options as the worker does.
 SHARED_OF_WORKER = {"worker.frames": LEAVES, "worker.options": LEAVES | {"backends"}}
 # Each part of xin and the parts it may import.
 MAY_IMPORT = {
+    "cgroup": set(),
     "errors": set(),
     "paths": set(),
     "protocol": set(),

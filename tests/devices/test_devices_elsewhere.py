@@ -7,7 +7,7 @@ import psutil
 
 from xin.node.devices.amd import Amd
 from xin.node.devices.apple import Apple
-from xin.node.devices.cgroup import Cgroup
+from xin.cgroup import Cgroup
 from xin.node.devices.host import Host
 from xin.node.devices.probe import Prober, probe
 

@@ -161,7 +161,11 @@ def test_a_download_shows_files_speed_and_time_left():
         seconds_left=199.0,
         started_at=time.time() - 100,
         stages=[JobStage(name="fetch", state="running", progress=0.31, detail="5 of 8")],
-        files=[JobFile(name="m-5.gguf", total_bytes=3 * 2**30, done_bytes=2**30, state="running")],
+        files=[
+            JobFile(name="m-5.gguf", total_bytes=3 * 2**30, done_bytes=2**30, state="running"),
+            JobFile(name="m-4.gguf", total_bytes=3 * 2**30, done_bytes=3 * 2**30, state="done", source="zeus"),
+            JobFile(name="m-3.gguf", total_bytes=1, done_bytes=1, state="done", source="a-long-name\x1b-of-a-node"),
+        ],
     )
     view = NodeView("n", name="hera")
     [line] = job_lines([("n", job)], {"n": view})
@@ -169,6 +173,7 @@ def test_a_download_shows_files_speed_and_time_left():
     assert "about 3:19 left" in title_of(line) and "qwen [b]3[/b]" in title_of(line)
     text = detail(job, 70).plain
     assert "▶ fetch" in text and "m-5.gguf" in text and "\x1b" not in text
+    assert "done from zeus" in text
     assert all(row.cell_length <= 70 for row in detail(job, 70).split("\n"))
     assert shown.lines == []
 

@@ -109,6 +109,9 @@ class Engine(ABC):
         """Called from another thread, right before `cancel`: a step that works for this request alone may end early."""
         return
 
+    def deliver_to(self, deliver: Callable[[list[Output]], None]) -> None:  # noqa: B027
+        """Called once, before the first step: a long step may hand over there what should not wait for its end."""
+
     @abstractmethod
     def step(self) -> list[Output]:
         """Advance everything that runs by one decode; [] when idle."""

@@ -27,7 +27,6 @@ from xin.node.devices.sampler import Sampler
 from xin.node.errors_middleware import add_headers, errors_to_bodies
 from xin.node.events import EventHub
 from xin.node.guard import MergedSlashes, make_guard
-from xin.node.hub import Hub
 from xin.node.identity import Identity, identify
 from xin.node.job_book import JobBook
 from xin.node.job_launches import LaunchJobs
@@ -46,6 +45,7 @@ from xin.node.keys import (
     KEY_BOOK,
     LAN_DOOR,
     MANAGER,
+    MEMBER_WEIGHTS,
     PAIRING,
     PEERS,
     PLACEMENT,
@@ -72,6 +72,8 @@ from xin.node.trust.cluster import ClusterActs
 from xin.node.trust.lan_door import LanDoor
 from xin.node.trust.pairing import PairingDoor
 from xin.node.trust.trust import Trust
+from xin.node.weights_members import MemberWeights
+from xin.node.weights_supply import Supply
 from xin.protocol.local_key import local_key
 from xin.protocol.node import Event
 
@@ -102,21 +104,24 @@ def make_app(
     app[STOP] = asyncio.Event()
     app[FORCE] = asyncio.Event()
     events = app[EVENTS] = EventHub()
+    app[PEERS] = Peers(node, identity, events, trust=None if node.private else trust)
+    app[MEMBER_WEIGHTS] = MemberWeights(app[PEERS])
+    supply = Supply(app[MEMBER_WEIGHTS])
     book = JobBook(node.port, events)
     launches = LaunchJobs(book, events)
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=launches)
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
-    planner.headers = RemoteHeaders(Hub(), paths.cache_dir() / "headers")
+    planner.headers = RemoteHeaders(supply, paths.cache_dir() / "headers")
     manager.check = planner.check_launch
     probe = BandwidthProbe(paths.cache_dir() / "bandwidth.json")
     app[RECOMMENDER] = Recommender(partial(_place, app), manager.known_models, probe)
-    formats = app[FORMATS] = RepoFormats(Hub(), node.model_dirs)
+    formats = app[FORMATS] = RepoFormats(supply, node.model_dirs)
     manager.settle = formats.settled
-    jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, formats, partial(_engines_changed, app))
+    changed = partial(_engines_changed, app)
+    jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, supply, formats, changed)
     manager.fetch = jobs.fetch
-    app[PEERS] = Peers(node, identity, events, trust=None if node.private else trust)
     app[RELAY] = Relay(app[PEERS])
     app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
     app[VISITORS] = Visitors()
@@ -174,7 +179,7 @@ async def _trusting(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _peering(app: web.Application) -> AsyncIterator[None]:
-    async with app[PEERS]:
+    async with app[PEERS], app[MEMBER_WEIGHTS]:
         yield
 
 

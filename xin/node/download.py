@@ -9,15 +9,16 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import aiohttp
 
-from xin.errors import DiskFull, InternalError, XinError
+from xin.errors import DiskFull, InternalError, Unreachable, XinError
 from xin.node import hub
 from xin.node.hub import RepoFile
 from xin.node.weights_huggingface import COMMIT, REVISION, hub_cache, repo_folder
@@ -101,17 +102,70 @@ class Snapshot:
                 path.unlink(missing_ok=True)
 
 
+class Source(Protocol):
+    """Somebody who gives a file by ranges. `id` and `name` are "" for the hub."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def get(self, file: RepoFile, headers: Mapping[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Raises XinError where there is no way to it."""
+
+    def refusal(self, status: int, file: RepoFile) -> XinError | None:
+        """What a reply means that no other source would better."""
+
+
+Holders = Callable[[RepoFile], Awaitable[Sequence[Source]]]
+
+
+@dataclass(slots=True, frozen=True)
+class FromHub:
+    session: aiohttp.ClientSession
+    snapshot: Snapshot
+    id: str = ""
+    name: str = ""
+
+    def get(self, file: RepoFile, headers: Mapping[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        hub.check_online(self.snapshot.repo)
+        return self.session.get(hub.url_of(self.snapshot.repo, self.snapshot.commit, file.path), headers=headers)
+
+    def refusal(self, status: int, file: RepoFile) -> XinError | None:
+        return hub.refusal(status, f"{self.snapshot.repo}: {file.path}")
+
+
+async def _nobody(file: RepoFile) -> Sequence[Source]:
+    return ()
+
+
 class FileDownload:
-    """One file. `told(bytes)` hears how much is here, `note(text)` what a log should tell."""
+    """One file. `told(bytes)` hears how much is here, `note(text)` what a log should tell, `named(name)` who gives it.
+
+    `holders`: who is asked before the hub. One that is lost leaves the rest to the next, at the same byte; the hub, the
+    last, is asked again for a while. Whoever gave a part of what has a wrong hash is not asked again.
+    """
 
     def __init__(
-        self, snapshot: Snapshot, file: RepoFile, told: Callable[[int], None], note: Callable[[str], None]
+        self,
+        snapshot: Snapshot,
+        file: RepoFile,
+        told: Callable[[int], None],
+        note: Callable[[str], None],
+        *,
+        holders: Holders = _nobody,
+        named: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._snapshot = snapshot
         self._file = file
         self._told = told
         self._note = note
+        self._holders = holders
+        self._named = named
         self._at = 0
+        self._given_by: dict[str, str] = {}  # names by ids of members who gave some of the bytes that are here
+        self._barred: set[str] = set()
 
     async def run(self, session: aiohttp.ClientSession) -> Path:
         """Its path in the snapshot. Cancelled, it leaves what it has. Raises XinError."""
@@ -120,8 +174,7 @@ class FileDownload:
                 part = await self._locked()
                 if part is not None:
                     with part:
-                        await self._fill(session, part)
-                        await _in_thread(self._finish, part)
+                        await self._fetch(FromHub(session, self._snapshot), part)
             except OSError as exc:
                 raise _disk_error(exc, self._file.path) from exc
         self._told(self._file.size)
@@ -144,22 +197,39 @@ class FileDownload:
             self._told(await asyncio.to_thread(self._snapshot.held, self._file))
             await asyncio.sleep(LOCK_SECONDS)
 
-    async def _fill(self, session: aiohttp.ClientSession, part: FileIO) -> None:
+    async def _fetch(self, last: Source, part: FileIO) -> None:
+        """All of it, verified, under its name."""
+        await self._fill(last, part)
+        while (digest := await _in_thread(self._digest, part)) != self._file.etag:
+            if not self._given_by:
+                raise await _in_thread(self._wrong, f"has the hash {digest}, the hub told {self._file.etag}")
+            names = ", ".join(sorted(self._given_by.values()))
+            self._note(f"{self._file.path}: with what {names} gave its hash is {digest}; anew, from others")
+            self._barred |= self._given_by.keys()
+            await self._begin_anew(part)
+            await self._fill(last, part)
+        await _in_thread(self._snapshot.part(self._file).replace, self._snapshot.blob(self._file))
+
+    async def _fill(self, last: Source, part: FileIO) -> None:
         self._at = await _in_thread(part.seek, 0, os.SEEK_END)
         if self._at > self._file.size:
             await self._begin_anew(part)
-        tries = 0
+        tries, lost = 0, set[str]()
+        giver: str | None = None
         while self._at < self._file.size:
-            before, least = self._at, 0.0
-            try:
-                await self._read_once(session, part)
-                cause = "the connection was closed"
-            except aiohttp.ClientResponseError as exc:  # its own words hold the address, which may be a signed one
-                cause, least = f"HTTP {exc.status}", _retry_after(exc)
-            except (aiohttp.ClientError, TimeoutError) as exc:
-                cause = str(exc) or type(exc).__name__
+            source, before = await self._next(lost) or last, self._at
+            if source.id != giver:
+                giver = source.id
+                self._begin_with(source.name)
+            cause, least = await self._attempt(source, part)
             if self._at >= self._file.size:
                 break
+            if source.id:
+                if self._at <= before:
+                    lost.add(source.id)
+                self._note(f"{self._file.path}: {source.name}: {cause[:200]}; going on at byte {self._at}")
+                continue
+            lost.clear()  # it may be back
             tries = 1 if self._at > before else tries + 1
             if tries >= TRIES:
                 raise hub.fails(cause) if cause.startswith("HTTP ") else hub.not_reached(TimeoutError(cause))
@@ -167,43 +237,67 @@ class FileDownload:
             self._note(f"{self._file.path}: {cause[:200]}; going on at byte {self._at} in {seconds:g} s")
             await asyncio.sleep(seconds)
 
-    async def _read_once(self, session: aiohttp.ClientSession, part: FileIO) -> None:
-        url = hub.url_of(self._snapshot.repo, self._snapshot.commit, self._file.path)
+    async def _next(self, lost: set[str]) -> Source | None:
+        found = await self._holders(self._file)
+        return next((one for one in found if one.id not in lost | self._barred), None)
+
+    def _begin_with(self, giver: str) -> None:
+        self._named(giver)
+        if giver:
+            self._note(f"{self._file.path}: from {giver}" + (f", at byte {self._at}" if self._at else ""))
+
+    async def _attempt(self, source: Source, part: FileIO) -> tuple[str, float]:
+        """(why it ended, seconds that were asked for) of one connection."""
+        try:
+            await self._read_once(source, part)
+        except aiohttp.ClientResponseError as exc:  # its own words hold the address, which may be a signed one
+            return f"HTTP {exc.status}", _retry_after(exc)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            return str(exc) or type(exc).__name__, 0.0
+        except Unreachable as exc:
+            return exc.message, 0.0
+        return "the connection was closed", 0.0
+
+    async def _read_once(self, source: Source, part: FileIO) -> None:
         headers = {"Range": f"bytes={self._at}-"} if self._at else {}
-        async with session.get(url, headers=headers) as reply:
-            if error := hub.refusal(reply.status, f"{self._snapshot.repo}: {self._file.path}"):
+        async with source.get(self._file, headers) as reply:
+            if error := source.refusal(reply.status, self._file):
                 raise error
             reply.raise_for_status()
             found = _RANGE.fullmatch(reply.headers.get("Content-Range", ""))
             if self._at and not (found and (int(found[1]), int(found[2])) == (self._at, self._file.size)):
+                if source.id:
+                    raise aiohttp.ClientPayloadError("it gives another range than was asked for")
                 await self._begin_anew(part)
                 if reply.status == 206:
                     return
             async for piece in reply.content.iter_chunked(PIECE_BYTES):
                 if self._at + len(piece) > self._file.size:
-                    raise self._wrong(f"is longer than the {self._file.size} bytes that the hub told")
+                    if source.id:
+                        raise aiohttp.ClientPayloadError("it sends more than the file has")
+                    raise await _in_thread(self._wrong, f"is longer than the {self._file.size} bytes that the hub told")
                 await _in_thread(_write, part, piece)
                 self._at += len(piece)
+                if source.id:
+                    self._given_by[source.id] = source.name
                 self._told(self._at)
 
     async def _begin_anew(self, part: FileIO) -> None:
         await _in_thread(part.truncate, 0)
         await _in_thread(part.seek, 0)
         self._at = 0
+        self._given_by.clear()
 
-    def _finish(self, part: FileIO) -> None:
-        """Verify it and give it its name. Blocking."""
+    def _digest(self, part: FileIO) -> str:
+        """By which the hub names it. Blocking."""
         os.fsync(part.fileno())
         part.seek(0)
         if self._file.sha256:
-            digest = hashlib.file_digest(part, "sha256").hexdigest()
-        else:
-            digest = hashlib.sha1(b"blob %d\0" % self._file.size + part.read(), usedforsecurity=False).hexdigest()
-        if digest != self._file.etag:
-            raise self._wrong(f"has the hash {digest}, the hub told {self._file.etag}")
-        self._snapshot.part(self._file).replace(self._snapshot.blob(self._file))
+            return hashlib.file_digest(part, "sha256").hexdigest()
+        return hashlib.sha1(b"blob %d\0" % self._file.size + part.read(), usedforsecurity=False).hexdigest()
 
     def _wrong(self, why: str) -> XinError:
+        """What to raise; the part is removed. Blocking."""
         self._snapshot.remove_part(self._file)
         return InternalError(f"{self._file.path} {why}", "what was fetched is removed; retry it")
 

@@ -20,6 +20,7 @@ PUBLIC = "https://huggingface.co"
 OFFLINE = frozenset({"1", "ON", "YES", "TRUE"})
 METADATA_SECONDS = 20.0
 ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+SHA256_DIGITS = 64
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,8 +35,11 @@ class RepoFile:
 
 @dataclass(slots=True, frozen=True)
 class RepoListing:
+    """`told_by`: members of the cluster, where the hub could not be asked."""
+
     commit: str
     files: list[RepoFile]
+    told_by: str = ""
 
 
 class HubFails(Unreachable):
@@ -164,10 +168,13 @@ def _connection_errors() -> tuple[type[Exception], ...]:
 
 
 def _file(one: Any) -> RepoFile:
-    """Names that would leave the cache are refused: the hub is another's machine."""
     sha256 = one.lfs.sha256 if one.lfs else None
-    etag = sha256 or one.blob_id or ""
-    path = PurePosixPath(one.rfilename)
-    if path.is_absolute() or ".." in path.parts or "\0" in one.rfilename or not ETAG.fullmatch(etag):
-        raise InternalError(f"the hub lists a file that cannot be: {one.rfilename[:100]!r}", "fetch another repository")
-    return RepoFile(str(path), one.size or 0, sha256, etag)
+    return checked_file(one.rfilename, one.size or 0, sha256 or one.blob_id or "")
+
+
+def checked_file(name: str, size: int, etag: str) -> RepoFile:
+    """Names that would leave the cache are refused: who lists them is another machine. Raises InternalError."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name or not ETAG.fullmatch(etag):
+        raise InternalError(f"a file is listed that cannot be: {name[:100]!r}", "fetch another repository")
+    return RepoFile(str(path), size, etag if len(etag) == SHA256_DIGITS else None, etag)

@@ -1,4 +1,4 @@
-"""Fetching a model's files from the hub as a job: bytes, speed and time left of each; what it has outlives it."""
+"""Fetching a model's files as a job, from members of the cluster or the hub; what it has outlives it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import shlex
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -15,10 +15,11 @@ from xin.catalog.spec import Fetch
 from xin.errors import Conflict, ModelNotFound
 from xin.node import download
 from xin.node.download import FileDownload, Snapshot
-from xin.node.hub import ETAG, Hub, HubFails, RepoFile, RepoListing
+from xin.node.hub import ETAG, HubFails, RepoFile, RepoListing
 from xin.node.job_record import JobRecord
 from xin.node.quantization_choice import chosen_files, fits
 from xin.node.resolve import resolve
+from xin.node.weights_supply import Supply
 from xin.protocol.node import JobFile
 
 SPEED_SECONDS = 5.0
@@ -45,9 +46,9 @@ class DownloadJob:
     kind = "download"
     stages = {"list": 0.01, "fetch": 0.99}
 
-    def __init__(self, fetch: Fetch, hub: Hub) -> None:
+    def __init__(self, fetch: Fetch, supply: Supply) -> None:
         self._fetch = fetch
-        self._hub = hub
+        self._supply = supply
         self.title = ":".join([fetch.repo, *fetch.files[:1]])
 
     @property
@@ -71,20 +72,32 @@ class DownloadJob:
         record.stage("fetch", fetch.repo)
         async with download.session() as session:
             for index, file in enumerate(files):
-                await FileDownload(snapshot, file, progress.of(index), record.write).run(session)
+                await self._file(snapshot, file, record, progress, index).run(session)
                 record.job.files[index].state = "done"
         await asyncio.to_thread(snapshot.name, fetch.revision)
         return f"xin launch {self.title}"
 
+    def _file(
+        self, snapshot: Snapshot, file: RepoFile, record: JobRecord, progress: _Progress, index: int
+    ) -> FileDownload:
+        told, named = progress.of(index), progress.giver_of(index)
+        return FileDownload(snapshot, file, told, record.write, holders=self._supply.holders, named=named)
+
     async def _listing(self, record: JobRecord) -> RepoListing:
+        listing = await self._asked(record)
+        if listing.told_by:
+            record.write(f"the hub cannot be asked; what {self._fetch.repo} holds, and its hashes: {listing.told_by}")
+        return listing
+
+    async def _asked(self, record: JobRecord) -> RepoListing:
         for tries in range(1, download.TRIES):
             try:
-                return await self._hub.files(self._fetch.repo, self._fetch.revision)
+                return await self._supply.files(self._fetch.repo, self._fetch.revision)
             except HubFails as exc:
                 seconds = download.wait_seconds(tries)
                 record.write(f"{exc.message}; asking again in {seconds:g} s")
                 await asyncio.sleep(seconds)
-        return await self._hub.files(self._fetch.repo, self._fetch.revision)
+        return await self._supply.files(self._fetch.repo, self._fetch.revision)
 
 
 class _Progress:
@@ -103,9 +116,17 @@ class _Progress:
 
         def told(done: int) -> None:
             file.state, file.done_bytes = "running", done
-            self._count(file.name)
+            self._count(f"{file.name} from {file.source}" if file.source else file.name)
 
         return told
+
+    def giver_of(self, index: int) -> Callable[[str], None]:
+        file = self._record.job.files[index]
+
+        def named(name: str) -> None:
+            file.source = name
+
+        return named
 
     def _count(self, name: str) -> None:
         job, now = self._record.job, time.monotonic()

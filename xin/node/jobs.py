@@ -13,7 +13,6 @@ import msgspec
 from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
 from xin.errors import BadRequest, Busy, Conflict, InternalError, LaunchCancelled, LoadFailed, Unreachable, XinError
-from xin.node.hub import Hub
 from xin.node.job_book import JobBook
 from xin.node.job_download import DownloadJob, DownloadOrder, remove_parts
 from xin.node.job_install import InstallJob, InstallOrder
@@ -22,6 +21,7 @@ from xin.node.job_quantize import QuantizeJob, QuantizeOrder, remove_partial
 from xin.node.job_record import JobRecord, new_job
 from xin.node.manager import Manager
 from xin.node.repo_formats import RepoFormats
+from xin.node.weights_supply import Supply
 from xin.protocol.node import Job, JobAction, JobKind, LaunchRequest, LogLine
 
 MOST_RUNNING = 100
@@ -59,6 +59,7 @@ class Jobs:
         book: JobBook,
         launches: LaunchJobs,
         manager: Manager,
+        supply: Supply,
         formats: RepoFormats,
         engines_changed: Callable[[], Awaitable[None]],
     ) -> None:
@@ -75,7 +76,7 @@ class Jobs:
             "quantize": asyncio.Lock(),
             "download": asyncio.Semaphore(MOST_DOWNLOADS),
         }
-        self._hub = Hub()
+        self._supply = supply
         self._launches_waiting: dict[str, int] = {}  # for a download that only launches asked for, by its job's id
         self._stopping = False
         launches.request_of = manager.request_of
@@ -141,7 +142,7 @@ class Jobs:
 
         `resume`: a paused one goes on, else it is waited for.
         """
-        is_new = self._same(DownloadJob(fetch, self._hub)) is None
+        is_new = self._same(DownloadJob(fetch, self._supply)) is None
         record = self._downloading(fetch, resume=resume)
         job_id = record.job.id
         if is_new:
@@ -207,13 +208,13 @@ class Jobs:
         task.add_done_callback(lambda done: self._ended(record, done))
 
     def _downloading(self, fetch: Fetch, *, resume: bool = True) -> JobRecord:
-        record = self._begun(DownloadJob(fetch, self._hub))
+        record = self._begun(DownloadJob(fetch, self._supply))
         if resume and record.job.state == "paused":
             self._start(self._download_of(record), record)
         return record
 
     def _download_of(self, record: JobRecord) -> DownloadJob:
-        return DownloadJob(msgspec.convert(_order_of(record), Fetch), self._hub)
+        return DownloadJob(msgspec.convert(_order_of(record), Fetch), self._supply)
 
     async def _launch_left(self, record: JobRecord) -> None:
         job_id = record.job.id

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xin.node.trust.lan_door import LanDoor
     from xin.node.trust.pairing import PairingDoor
     from xin.node.trust.trust import Trust
+    from xin.node.weights_members import MemberWeights
 
 CONFIG: web.AppKey[NodeConfig] = web.AppKey("config")
 IDENTITY: web.AppKey[Identity] = web.AppKey("identity")
@@ -47,6 +48,7 @@ TRUST: web.AppKey[Trust] = web.AppKey("trust")
 LAN_DOOR: web.AppKey[LanDoor] = web.AppKey("lan_door")
 PAIRING: web.AppKey[PairingDoor] = web.AppKey("pairing")
 CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")
+MEMBER_WEIGHTS: web.AppKey[MemberWeights] = web.AppKey("member_weights")
 RELAY: web.AppKey[Relay] = web.AppKey("relay")
 PLACEMENT: web.AppKey[Placement] = web.AppKey("placement")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from xin.backends import require
-from xin.errors import ModelNotFound
+from xin.errors import ModelNotFound, Unreachable
 from xin.node.hub import Hub, is_offline
 from xin.node.job_download import DownloadOrder
 from xin.node.local_models import REPO
@@ -39,12 +39,17 @@ class RepoFormats:
             if order.model_path:
                 return order
             engine = order.model_engine
-        if order.model_format or not REPO.fullmatch(repo) or is_offline():
+        if order.model_format or not REPO.fullmatch(repo):
             return order
         spec = await asyncio.to_thread(resolve, order.model_name, None, None, None, None, None, self._model_dirs)
         if spec.fetch is None or spec.format != PYTORCH:
             return order
-        paths = [file.path.lower() for file in (await self._hub.files(repo)).files]
+        try:
+            paths = [file.path.lower() for file in (await self._hub.files(repo)).files]
+        except Unreachable:
+            if is_offline():  # then the download tells it
+                return order
+            raise
         there = [format for format, ending in _ENDINGS.items() if any(path.endswith(ending) for path in paths)]
         if not there:
             message = f"{repo} holds neither GGUF files nor safetensors"

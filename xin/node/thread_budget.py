@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Protocol
 
-from xin.node.devices.cgroup import Cgroup
+from xin.cgroup import Cgroup
 
 HYSTERESIS_SECONDS = 0.05
 

@@ -96,6 +96,11 @@ def cached_repo(repo: str, revision: str = "main") -> Path | None:
     return max(folders(snapshots), key=_mtime, default=None)
 
 
+def blobs_folders() -> list[Path]:
+    """Where the contents of all repositories lie, each under its hash."""
+    return [folder / "blobs" for folder in _repo_folders()]
+
+
 def in_snapshot(repo: str, folder: Path) -> list[Found]:
     """What can be launched of one snapshot."""
     found = [

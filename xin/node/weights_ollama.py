@@ -97,6 +97,12 @@ class Ollama(WeightsSource):
                     yield _Stored(root, file, place, manifest)
 
 
+def blob_of_sha256(digest: str) -> Path | None:
+    """Whoever named it: only a whole sha256 becomes a path."""
+    found = (_blob(root, f"sha256:{digest}") for root in Ollama().roots())
+    return next((path for path in found if path is not None), None)
+
+
 def _model_of(stored: _Stored) -> Found | None:
     """None for what is not one GGUF: tensors by themselves, or weights that a LoRA adapter changes."""
     kinds = [layer.media_type for layer in stored.manifest.layers[:_MAX_LAYERS]]

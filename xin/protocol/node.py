@@ -198,6 +198,7 @@ class JobFile(msgspec.Struct, kw_only=True):
     done_bytes: int = 0
     state: str = "waiting"
     etag: str = ""  # of a download: the hub's hash of it
+    source: str = ""  # of a download: the member of the cluster that gives it, or gave the last of it; else the hub does
 
 
 class Job(msgspec.Struct, kw_only=True):

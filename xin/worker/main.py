@@ -147,6 +147,7 @@ class Worker:
         self._stats_at = 0.0
         self._tokens = 0
         self._was_busy = False
+        engine.deliver_to(self._deliver)
 
     # -- preparer thread
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from xin.backends.llama_cpp.model import Model
 
 DEFAULT_WINDOW = 8192
+READER_CELLS = 4096
+READER_LEAST = 512  # cells: fewer are not worth a context
+READER_SHARE = 4  # of the free RAM it takes at most one part in so many
 _GGML_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 
@@ -45,4 +48,16 @@ def context_params(model: Model, options: Options, threads: int) -> Any:
     params.swa_full = options.swa_full
     params.n_threads = params.n_threads_batch = threads
     params.no_perf = True
+    return params
+
+
+def reader_params(model: Model, options: Options, threads: int, free_bytes: int) -> Any | None:
+    """llama_context_params of the context that reads long prompts beside streams; None where there is to be none."""
+    params = context_params(model, options, threads)
+    cells = min(options.reader_cells if options.reader_cells is not None else READER_CELLS, window_of(model, options))
+    if options.reader_cells is None:
+        cells = min(cells, free_bytes // READER_SHARE // max(cell_bytes(model, options), 1))
+    if cells < READER_LEAST:
+        return None
+    params.n_ctx, params.n_seq_max, params.kv_unified, params.n_outputs_max = cells, 1, True, 1
     return params

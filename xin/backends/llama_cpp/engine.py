@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from xin.backends.base import Engine, Load, Output, Progress, Request, Weights
 from xin.backends.llama_cpp.options import Options as LlamaCppOptions
-from xin.errors import LoadFailed, UnsupportedParameter
+from xin.cgroup import free_memory
+from xin.errors import LoadFailed, OutOfMemory, UnsupportedParameter
 from xin.worker.frames import Constraint, Ready
 
 if TYPE_CHECKING:
+    from xin.backends.llama_cpp.context import Context
     from xin.backends.llama_cpp.embedder import Embedder
     from xin.backends.llama_cpp.model import Model
     from xin.chat.constraint import ConstraintFactory
+
+log = logging.getLogger("xin.llama_cpp")
 
 
 class LlamaCppEngine(Engine):
@@ -26,6 +31,7 @@ class LlamaCppEngine(Engine):
 
     def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
         from xin.backends.llama_cpp.context_params import cell_bytes, window_of
+        from xin.backends.llama_cpp.reader import Reader
         from xin.backends.llama_cpp.scheduler import Scheduler
         from xin.backends.prefix_cache import PrefixCache
         from xin.backends.prompt import Prompt
@@ -40,6 +46,10 @@ class LlamaCppEngine(Engine):
         self._cell_bytes = cell_bytes(model, options)
         self._context = self._make_context()
         model.attach_adapters(self._context.pointer)
+        on_cpu = model.gpu_layers == 0 and self._context.can_rewind
+        self._reader = Reader(self._open_reader, options.n_batch) if on_cpu and options.reader_cells != 0 else None
+        if options.reader_cells and not on_cpu:
+            model.notes.append("reader_cells: only models on the CPU whose caches can be cut have a reader")
         self._scheduler = Scheduler(
             self._context,
             model.vocabulary,
@@ -48,6 +58,7 @@ class LlamaCppEngine(Engine):
             n_parallel=options.n_parallel,
             n_batch=options.n_batch,
             prompt_lookup=options.prompt_lookup,
+            reader=self._reader,
         )
         template = options.chat_template or model.meta("tokenizer.chat_template")
         self._prompt = Prompt(model.vocabulary, weights, template)
@@ -78,6 +89,9 @@ class LlamaCppEngine(Engine):
 
     def interrupt(self, request_id: int) -> None:
         self._scheduler.interrupt(request_id)
+
+    def deliver_to(self, deliver: Callable[[list[Output]], None]) -> None:
+        self._scheduler.deliver = deliver
 
     def busy(self) -> bool:
         return self._scheduler.busy()
@@ -145,6 +159,8 @@ class LlamaCppEngine(Engine):
         if n != self._threads:
             self._threads = n
             self._context.set_threads(n)
+            if self._reader is not None:
+                self._reader.set_threads(n)
             if self._embedder is not None:
                 self._embedder.set_threads(n)
 
@@ -153,6 +169,8 @@ class LlamaCppEngine(Engine):
         if self._embedder is not None:
             self._embedder.close()
             self._embedder = None
+        if self._reader is not None:
+            self._reader.close()
         self._context.close()
         self._model.close()
 
@@ -164,6 +182,25 @@ class LlamaCppEngine(Engine):
         whole = self._options.swa_full or not self._model.slides  # else what has left the window is gone
         can_rewind = self._model.can_rewind and whole
         return Context(self._model.pointer, params, self._model.vocabulary.size, can_rewind=can_rewind)
+
+    def _open_reader(self, callback: Any) -> Context | None:
+        """None, and the cause in the log, where there is no memory for it."""
+        from xin.backends.llama_cpp.context import Context
+        from xin.backends.llama_cpp.context_params import reader_params
+
+        params = reader_params(self._model, self._options, self._threads, free_memory())
+        if params is None:
+            log.info("too little RAM is free for a reader: long prompts are read in the streams' steps")
+            return None
+        params.cb_eval = callback
+        try:
+            context = Context(self._model.pointer, params, self._model.vocabulary.size, can_rewind=True)
+        except OutOfMemory as exc:
+            log.warning("no reader of %d cells: %s", params.n_ctx, exc.message)
+            return None
+        self._model.attach_adapters(context.pointer)
+        log.info("a reader of %d tokens: long prompts are read between the streams' steps", context.cells)
+        return context
 
     def _warm_up(self) -> None:
         """One token through all layers: the weights are in memory before the first request pays for it."""

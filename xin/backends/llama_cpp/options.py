@@ -27,6 +27,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     mmap            map the file instead of reading it
     prefix_cache    conversations whose keys and values are kept, in RAM, after they ended; 0 = none
     prefix_cache_mib  MiB of RAM that they may take together
+    reader_cells    tokens of a second context that reads long prompts between the streams' steps, on CPUs; 0 = none
     prompt_lookup   draft what the text repeats of itself, where measured to be faster; False = never
     lora            LoRA adapters: PATH or PATH=SCALE
     chat_template   a Jinja template in place of the model's own
@@ -46,6 +47,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     mmap: bool = True
     prefix_cache: Annotated[int, Meta(ge=0, le=1000)] = 32
     prefix_cache_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
+    reader_cells: Annotated[int, Meta(ge=0, le=16_777_216)] | None = None
     prompt_lookup: bool = True
     lora: list[str] = []
     chat_template: str | None = None

@@ -9,6 +9,8 @@ MIN_CHUNK = 4
 FLASH_TILE = 64  # ggml's CPU flash attention works on tiles of 64 queries, and row by row on fewer
 LONGEST_STEP_S = 0.48
 FIRST_BESIDE = 1.4  # what a prompt token costs beside streams over alone, before any such step was measured
+READER_SHARE = 4  # a prompt that the reader reads gets so many times the streams' time …
+READER_LIMIT_S = 0.17  # … as far as they get a token each within this
 _SMOOTHING = 0.3
 _DEVIATION_SMOOTHING = 0.15
 _DEVIATIONS = 3.0
@@ -28,6 +30,7 @@ class Pace:
         self._alone = max(first_guess_s, _LEAST_COST)  # of one prompt token, as the next
         self._beside: float | None = None
         self._streams: dict[int, float] = {}  # of a step that decodes so many streams and reads nothing
+        self._between: float | None = None  # of the others' steps while the reader works
         self._deviation = _FIRST_DEVIATION  # of steps that do both: the share by which they missed what was expected
 
     @property
@@ -46,16 +49,24 @@ class Pace:
         elif prompt >= 2 * MIN_CHUNK:
             self._alone = _smooth(self._alone, max(seconds / prompt, _LEAST_COST))
 
-    def chunk(self, streams: int, limit: int) -> int:
-        """Prompt tokens for a step beside so many running streams: at least as many, or prompts would starve."""
+    def chunk(self, streams: int, limit: int, share: float = 1.0) -> int:
+        """Prompt tokens for a step beside so many running streams: at least as many, or prompts would starve.
+
+        `share`: of the time that such a step may take.
+        """
         if streams:
-            target = max(STREAMING_LIMIT_S / (1 + _DEVIATIONS * self._deviation), STREAMING_LEAST_S)
+            target = share * max(STREAMING_LIMIT_S / (1 + _DEVIATIONS * self._deviation), STREAMING_LEAST_S)
             tokens = int((target - self._decoding(streams)) / self._each)
         else:
             tokens = int(ALONE_TARGET_S / self._alone)
             if tokens < FLASH_TILE and FLASH_TILE * self._alone <= LONGEST_STEP_S:
                 tokens = FLASH_TILE
         return max(MIN_CHUNK, min(max(tokens, streams), limit - streams))
+
+    def pause(self, took: float) -> float:
+        """Seconds that the reader may go on for, after a step of the others that took so long."""
+        self._between = took if self._between is None else _smooth(self._between, took)
+        return max(min(READER_SHARE * self._between, READER_LIMIT_S - self._between), self._between / 2)
 
     @property
     def _each(self) -> float:

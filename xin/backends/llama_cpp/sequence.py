@@ -33,6 +33,7 @@ class Sequence:
     fed: int = 0  # tokens in the running batch
     prompt_logprobs: list[TokenLogprob] | None = None
     announced: bool = False
+    movable: bool = True  # may the reader have it? Not when there was no room for what it had read
     lookup: Lookup | None = None
     draft: list[int] = field(default_factory=list)  # guesses that ride in the running batch behind its own token
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from xin.node.devices.cgroup import Cgroup
+from xin.cgroup import Cgroup
 from xin.protocol.node import Device
 
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})

@@ -28,6 +28,7 @@ from xin.node.routes import (
     rerank,
     tokenize,
     trust,
+    weights,
     xinference,
 )
 from xin.node.routes.browser import browser_routes
@@ -96,6 +97,9 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/api/members/greet", members.greet),
         web.post("/api/members/renew", members.renew),
         web.post("/api/members/left", members.left),
+        web.post("/api/members/weights/held", weights.held),
+        web.post("/api/members/weights/listing", weights.listing),
+        web.get("/api/members/weights/{etag}", weights.content),
         # the workbench in a browser
         *browser_routes(),
     ]

@@ -15,7 +15,7 @@ from xin.tui.text import bytes_short, clean, fit
 from xin.tui.widgets.bars import progress_bar
 from xin.tui.widgets.job_list import JobLine
 
-_NAME, _TIME = 10, 8
+_NAME, _TIME, _ENDED = 10, 8, 18
 MOST_FILES = 200
 
 
@@ -120,4 +120,5 @@ def _file(file: JobFile, width: int) -> Content:
     head = f"  {name} {bytes_short(file.total_bytes):>6}  "
     if file.state in ACTIVE and file.total_bytes and file.done_bytes:
         return Content.assemble(head, progress_bar(file.done_bytes / file.total_bytes, 12))
-    return Content.assemble(head, (glyph_of(file.state), STYLES.get(file.state, "")), f" {clean(file.state)}")
+    words = fit(f" {clean(file.state)}" + (f" from {clean(file.source)}" if file.source else ""), _ENDED).rstrip()
+    return Content.assemble(head, (glyph_of(file.state), STYLES.get(file.state, "")), words)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 _NO_LIMIT = 1 << 60  # v1 writes "none" as the largest page-aligned number
+
+
+def free_memory() -> int:
+    """Bytes of RAM that this process may still take."""
+    available = int(psutil.virtual_memory().available)
+    limits = Cgroup().memory()
+    return min(available, limits[1]) if limits else available
 
 
 class Cgroup:
