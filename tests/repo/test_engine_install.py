@@ -162,7 +162,11 @@ def test_the_list_tells_the_build_and_imports_nothing(environment):
     assert after["llama.cpp"]["installed"]
     assert after["llama.cpp"]["version"] == "0.3.36"
     assert after["llama.cpp"]["formats"] == ["gguf"]
-    assert after["llama.cpp"]["details"] == {"backends": ["cpu", "rpc"], "rpc": True}
+    assert after["llama.cpp"]["details"] == {
+        "backends": ["cpu", "rpc"],
+        "rpc": True,
+        "build": "0.3.36, ggml 0, RPC unknown",
+    }
     assert after["echo"]["installed"]
     assert after["transformers"]["formats"] == ["gguf", "pytorch"]
     assert after["chatglm.cpp"]["missing"] == ["chatglm_cpp"]

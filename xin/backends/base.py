@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from xin.errors import UnsupportedParameter, XinError
-from xin.worker.frames import Constraint, Ready, Sampling, TokenLogprob
+from xin.worker.frames import Constraint, Ready, Sampling, Share, TokenLogprob
 
 Progress = Callable[[float, str], None]
 FinishReason = Literal["stop", "length"]
@@ -68,7 +68,10 @@ class Load:
 
 @dataclass(slots=True)
 class Weights:
-    """What to load: `paths` on this machine, what the catalogue knows of the model, and the quantization."""
+    """What to load: `paths` on this machine, what the catalogue knows of the model, and the quantization.
+
+    `shares`: of a model that is divided over machines, which only the llama.cpp engine can be asked for.
+    """
 
     paths: list[str]
     model_name: str = ""
@@ -76,6 +79,7 @@ class Weights:
     chat_sibling: str | None = None
     abilities: list[str] | None = None
     quantization: str | None = None
+    shares: list[Share] = field(default_factory=list)
 
 
 class Engine(ABC):

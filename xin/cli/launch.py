@@ -32,6 +32,9 @@ def launch(
     endpoint: arguments.Endpoint = None,
     force: Annotated[bool, typer.Option("--force", help="Also when the plan says that it does not fit.")] = False,
     pin: Annotated[bool, typer.Option("--pin", help="Never end it to make room for another model.")] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="NODE,NODE", help="Divide it over these nodes of the cluster.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the model is ready.")] = True,
     json: arguments.Json = False,
 ) -> None:
@@ -56,6 +59,7 @@ def launch(
         node=node,
         force=force,
         pin=pin,
+        shard=[name.strip() for name in shard.split(",")] if shard is not None else [],
         options=options,
     )
     _launch(request, endpoint=endpoint, wait=wait, json=json)

@@ -49,6 +49,8 @@ def _print_instances(instances: list[Instance]) -> None:
     ]
     plain_table(headers, rows, right=("SIZE", "MEMORY"))
     for one in instances:
+        if one.shards:
+            output.say(f"{one.model_uid}: " + ", ".join(f"{part.layers} layers on {part.node}" for part in one.shards))
         if one.cause:
             output.say(output.one_line(f"{one.model_uid}: {one.cause}"))
 

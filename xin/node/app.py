@@ -40,6 +40,7 @@ from xin.node.keys import (
     EVENTS,
     FORCE,
     FORMATS,
+    HELPERS,
     IDENTITY,
     JOBS,
     KEY_BOOK,
@@ -68,6 +69,8 @@ from xin.node.recommend import Recommender
 from xin.node.relay import Relay
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
+from xin.node.shards.gathering import Gathering
+from xin.node.shards.helpers import Helpers
 from xin.node.trust.cluster import ClusterActs
 from xin.node.trust.lan_door import LanDoor
 from xin.node.trust.pairing import PairingDoor
@@ -123,11 +126,14 @@ def make_app(
     jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, supply, formats, changed)
     manager.fetch = jobs.fetch
     app[RELAY] = Relay(app[PEERS])
+    app[HELPERS] = Helpers(identity.name, lambda: manager.threads, partial(_place, app))
+    gathering = Gathering((identity.id, identity.name), app[RELAY], planner.runs.sizes, partial(_place, app))
+    manager.gather, planner.together = gathering.gather, gathering.offer
     app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])
-    app.on_shutdown.extend([_drain, _close_visits])
+    app.on_shutdown.extend([_drain, _close_helpers, _close_visits])
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
     return app
@@ -260,6 +266,10 @@ async def _drain(app: web.Application) -> None:
     await asyncio.gather(drained, forced, return_exceptions=True)
     await app[PLANNER].close()
     app[EVENTS].close()
+
+
+async def _close_helpers(app: web.Application) -> None:
+    await app[HELPERS].close()
 
 
 async def _close_visits(app: web.Application) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xin.node.recommend import Recommender
     from xin.node.relay import Relay
     from xin.node.repo_formats import RepoFormats
+    from xin.node.shards.helpers import Helpers
     from xin.node.trust.cluster import ClusterActs
     from xin.node.trust.lan_door import LanDoor
     from xin.node.trust.pairing import PairingDoor
@@ -51,5 +52,6 @@ CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")
 MEMBER_WEIGHTS: web.AppKey[MemberWeights] = web.AppKey("member_weights")
 RELAY: web.AppKey[Relay] = web.AppKey("relay")
 PLACEMENT: web.AppKey[Placement] = web.AppKey("placement")
+HELPERS: web.AppKey[Helpers] = web.AppKey("helpers")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")
 VISITORS: web.AppKey[Visitors] = web.AppKey("visitors")

@@ -24,6 +24,7 @@ from xin.node.instance_table import InstanceTable
 from xin.node.launch_plan import LaunchPlan, make_plan
 from xin.node.local_models import known_models
 from xin.node.resolve import not_known
+from xin.node.shards.company import Gather
 from xin.node.state import DesiredLaunch, DesiredState
 from xin.node.thread_budget import ThreadBudget, usable_cores
 from xin.node.worker_handle import WorkerHandle
@@ -68,6 +69,7 @@ class Manager:
         self._stopping = False
         self.check: Check | None = None  # of a launch, before its worker starts
         self.fetch: Fetcher | None = None  # returns when all is on the disk
+        self.gather: Gather | None = None  # the nodes that help a launch that is divided
         self.settle: Settle | None = None  # tells what only a hub knows of a request
 
     @property
@@ -292,7 +294,7 @@ class Manager:
         runner = InstanceRunner(
             instance, plan, owner=self, events=self._events, budget=self._budget, log=InstanceLog(log_file)
         )
-        runner.check = self.check
+        runner.check, runner.gather = self.check, self.gather
         runner.prepare = partial(self._fetched, is_restored=uid in self._restored)
         if (old := self._runners.put(runner)) is not None:
             self._in_background(old.discard())

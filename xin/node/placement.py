@@ -65,7 +65,9 @@ class Placement:
         self._plan = plan
 
     async def place(self, order: LaunchRequest) -> Placed:
-        """Raises BadRequest naming `node` for one that is not there."""
+        """Raises BadRequest naming `node` or `shard` for one that is not there. Names in `shard` become ids."""
+        if order.shard:
+            return self._divided(order)
         if order.node:
             return self._named(order.node)
         members = [peer for peer in self._relay.trusted() if peer.relation == "peer" and peer.status == "alive"]
@@ -78,7 +80,25 @@ class Placement:
                 return Placed(target.peer, f"on {target.peer.name}: it runs there already")
         return best(await self._offers(order, members), self._own[1])
 
-    def _named(self, name: str) -> Placed:
+    def _divided(self, order: LaunchRequest) -> Placed:
+        """The worker's node: the one that was asked where it holds a part, else the first."""
+        homes = [self._named(name, "shard") for name in order.shard]
+        strangers = [home.peer.name for home in homes if home.peer is not None and home.peer.relation != "peer"]
+        if strangers:
+            raise BadRequest(f"{strangers[0]} is no paired node", "xin pair; then it can hold a part", param="shard")
+        order.shard = [home.peer.id if home.peer is not None else self._own[0] for home in homes]
+        if len(order.shard) < 2 or len(set(order.shard)) < len(order.shard):
+            raise BadRequest("shard takes two different nodes or more", "name them as NODE,NODE", param="shard")
+        wanted = (
+            self._named(order.node) if order.node else next((home for home in homes if home.peer is None), homes[0])
+        )
+        if (wanted.peer.id if wanted.peer is not None else self._own[0]) not in order.shard:
+            raise BadRequest(f"node {order.node} is none of those in shard", "leave node out", param="node")
+        names = ", ".join(home.peer.name if home.peer is not None else self._own[1] for home in homes)
+        at = wanted.peer.name if wanted.peer is not None else self._own[1]
+        return Placed(wanted.peer, f"on {at}, divided over {names}")
+
+    def _named(self, name: str, param: str = "node") -> Placed:
         if name in self._own:
             return Placed()
         trusted = self._relay.trusted()
@@ -86,13 +106,13 @@ class Placement:
         alive = [peer for peer in found if peer.status != "gone"]
         if len(alive) > 1:
             ids = ", ".join(peer.id for peer in alive)
-            raise BadRequest(f"{len(alive)} nodes are called {name}", f"name one by its id: {ids}", param="node")
+            raise BadRequest(f"{len(alive)} nodes are called {name}", f"name one by its id: {ids}", param=param)
         if alive:
             return Placed(alive[0])
         if found:
             raise Unreachable(f"node {name} does not answer", "xin nodes shows who is there")
         names = ", ".join([self._own[1], *(peer.name for peer in trusted)])
-        raise BadRequest(f"there is no paired node {name}", f"there is: {names}; xin pair adds one", param="node")
+        raise BadRequest(f"there is no paired node {name}", f"there is: {names}; xin pair adds one", param=param)
 
     async def _offers(self, order: LaunchRequest, members: Sequence[Peer]) -> list[Offer]:
         asked = PlanRequest(

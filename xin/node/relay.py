@@ -24,6 +24,9 @@ HOPS = "xin-hops"  # a request that carries it came from another node, and goes 
 TRIES = 3
 CONNECT_SECONDS = 2.0
 READ_BYTES = 1 << 16
+SOCKET_SECONDS = 10.0
+SOCKET_CLOSE_SECONDS = 2.0
+HEARTBEAT_SECONDS = 4.0  # of a WebSocket, and half of it for the answer
 SERVING = ("ready", "loading")
 PASSED_BACK = ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "xin-ignored", "Allow")
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
@@ -111,6 +114,21 @@ class Relay:
         if answer.status != 200:
             raise error_of(text, answer.status) or Unreachable(f"node {peer.name} answers with {answer.status}")
         return text
+
+    async def socket(self, peer: Peer, path: str) -> aiohttp.ClientWebSocketResponse:
+        """A WebSocket to `peer`, for this node's own use; closed by who asked for it. Raises Unreachable."""
+        assert self._session is not None
+        endpoint, how = self._peers.way_to(peer.id)
+        limits = aiohttp.ClientWSTimeout(ws_close=SOCKET_CLOSE_SECONDS)
+        settings = {**how, "headers": {HOPS: "1", **how.get("headers", {})}, "heartbeat": HEARTBEAT_SECONDS}
+        try:
+            async with asyncio.timeout(SOCKET_SECONDS):
+                socket: aiohttp.ClientWebSocketResponse = await self._session.ws_connect(
+                    URL(f"{endpoint}{path}", encoded=True), timeout=limits, **settings
+                )
+        except _FAILURES as exc:
+            raise Unreachable(f"node {peer.name} does not answer", "xin nodes shows who is there") from exc
+        return socket
 
     async def through(
         self, request: web.Request, node_id: str, path: str, body: bytes | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
 
 from xin.errors import LoadFailed, WorkerDied, XinError, from_code
@@ -160,6 +160,8 @@ class WorkerHandle:
         self._running: set[int] = set()
         self._closing = False
         self._load_error: XinError | None = None
+        self._given_cause: XinError | None = None
+        self.explain: Callable[[], Awaitable[XinError | None]] | None = None  # knows more of its end than it says
         self._oom_kills: int | None = None
         self._undertaker: asyncio.Task[None] | None = None
         self._takers: dict[type[Frame], Callable[[Any], None]] = {
@@ -249,7 +251,9 @@ class WorkerHandle:
             self._process.kill()
             await asyncio.wait({self.exited})
 
-    def kill(self) -> None:
+    def kill(self, cause: XinError | None = None) -> None:
+        """`cause`: what those are told who wait for it."""
+        self._given_cause = cause
         self._closing = True
         self._process.kill()
 
@@ -365,8 +369,10 @@ class WorkerHandle:
     async def _bury(self, exit_code: int) -> None:
         """Find the cause and give it to all who wait."""
         cause = self._load_error
+        if not self._closing and self.explain is not None:
+            cause = await self.explain() or cause
         if self._closing:
-            cause = WorkerDied(f"{self.name} was terminated while it answered")
+            cause = self._given_cause or WorkerDied(f"{self.name} was terminated while it answered")
         elif cause is None:
             kills = await asyncio.to_thread(death.oom_kills)
             cause = death.cause_of_death(

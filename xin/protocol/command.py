@@ -28,6 +28,8 @@ def launch_command(request: LaunchRequest) -> str:
         if value is not None:
             words.append(f"{flag}={value}" if str(value).startswith("-") else f"{flag} {shlex.quote(str(value))}")
     words += [flag for given, flag in ((request.force, "--force"), (request.pin, "--pin")) if given]
+    if request.shard:
+        words.append(f"--shard {shlex.quote(','.join(request.shard))}")
     words += [_option(name, value) for name, value in request.options.items() if value is not None]
     return " ".join([*words[:2], shlex.quote(words[2]), *words[3:]])
 

@@ -33,6 +33,7 @@ class LaunchRequest(msgspec.Struct, kw_only=True):
     node: str | None = None  # a name or id of one in the cluster; None: the best one
     force: bool = False  # also when it does not fit
     pin: bool = False  # never ended to make room for another
+    shard: list[str] = []  # names or ids of nodes that hold it together
     options: dict[str, Any] = {}
 
 
@@ -64,6 +65,15 @@ class InstanceStats(msgspec.Struct):
     ttft_ms: float | None = None
     requests_total: int = 0
     tokens_total: int = 0
+
+
+class ShardPart(msgspec.Struct):
+    """What one node holds of a model that is divided over several; `need_bytes` as planned."""
+
+    node: str
+    node_id: str
+    layers: int
+    need_bytes: int = 0
 
 
 class Instance(msgspec.Struct, kw_only=True):
@@ -98,6 +108,7 @@ class Instance(msgspec.Struct, kw_only=True):
     load_seconds: float | None = None
     memory_bytes: dict[str, int] = {}
     notes: list[str] = []
+    shards: list[ShardPart] = []
     worker: WorkerInfo = msgspec.field(default_factory=WorkerInfo)
     stats: InstanceStats = msgspec.field(default_factory=InstanceStats)
 
@@ -198,7 +209,7 @@ class JobFile(msgspec.Struct, kw_only=True):
     done_bytes: int = 0
     state: str = "waiting"
     etag: str = ""  # of a download: the hub's hash of it
-    source: str = ""  # of a download: the member of the cluster that gives it, or gave the last of it; else the hub does
+    source: str = ""  # of a download: the member that gives it, or gave the last of it; "": the hub
 
 
 class Job(msgspec.Struct, kw_only=True):

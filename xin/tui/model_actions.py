@@ -124,6 +124,7 @@ def relaunch_request(instance: Instance, known: bool) -> LaunchRequest:
         replica=instance.replica,
         keep_alive=instance.keep_alive,
         pin=instance.pinned,
+        shard=[part.node_id for part in instance.shards],
         options=instance.options,
     )
 
