@@ -65,7 +65,7 @@ def make(engine: str, request: pytest.FixtureRequest) -> WorkerProcess:
         folder: Path = request.getfixturevalue("tiny_llama")
         return WorkerProcess("transformers", [str(folder)], context_length=2048, n_parallel=4, n_batch=64)
     if engine == "chatglm.cpp":
-        return WorkerProcess("chatglm.cpp", [str(request.getfixturevalue("tiny_chatglm"))], context_length=1024)
+        return WorkerProcess("chatglm.cpp", [str(request.getfixturevalue("tiny_chatglm"))])
     path: Path = request.getfixturevalue("smollm2")
     return WorkerProcess("llama.cpp", [str(path)], context_length=1024, n_parallel=4)
 
@@ -101,10 +101,10 @@ def test_choices_of_one_request_have_their_own_index(worker: WorkerProcess) -> N
 def test_requests_run_together_without_cross_talk(worker: WorkerProcess) -> None:
     texts = [f"Tell me about the number {i}, please." for i in range(6)]
     if worker.engine in WITHOUT_LOGPROBS:
-        texts = [f"{i}: {text}" for i, text in enumerate(texts)]
-        alone = [worker.text(chat(10 + i, text, max_tokens=16)) for i, text in enumerate(texts)]
-        found = worker.collect(*(chat(20 + i, text, max_tokens=16) for i, text in enumerate(texts)))
-        assert ["".join(delta.text for delta in found[(20 + i, 0)][0]) for i in range(6)] == alone
+        texts = [f"{i}: {text}" for i, text in enumerate(texts[:3])]
+        alone = [worker.text(chat(10 + i, text, max_tokens=10)) for i, text in enumerate(texts)]
+        found = worker.collect(*(chat(20 + i, text, max_tokens=10) for i, text in enumerate(texts)))
+        assert ["".join(delta.text for delta in found[(20 + i, 0)][0]) for i in range(3)] == alone
         assert len(set(alone)) > 1
         return
     solo = [worker.collect(chat(10 + i, text, max_tokens=16, logprobs=20)) for i, text in enumerate(texts)]
