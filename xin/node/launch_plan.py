@@ -82,6 +82,7 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
     if request.shard and spec.engine != GGUF_ENGINE:
         hint = f"leave shard out, or take a GGUF with {GGUF_ENGINE}"
         raise BadRequest(f"shard: {spec.engine} cannot divide a model over nodes", hint, param="shard")
+    spec.sampling = {**engine.sampling_defaults, **spec.sampling}
     all_options: dict[str, Any] = msgspec.to_builtins(convert_options(engine, request.options))
     options = {key: all_options[key] for key, value in request.options.items() if value is not None}
     return LaunchPlan(request, spec, options, all_options, keep_alive)
