@@ -159,18 +159,17 @@ def test_a_lone_replica_that_was_killed_answers_when_it_is_back(tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with Host(tmp_path, "ant") as ant:
-        with Host(tmp_path, "bee", port=port) as bee:
-            bee.join(ant)
-            bee.launch("echo", model_uid="parrot", node="bee", ttft_ms=1500)
-            until(lambda: listed(ant) == 1)
-            with ThreadPoolExecutor(1) as pool:
-                answer = pool.submit(ant.http.post, CHAT, json=asked("still here"))
-                until(lambda: any(one["stats"]["running"] for one in bee.http.get("/api/instances").json()))
-                bee.process.send_signal(signal.SIGKILL)
-                bee.process.wait()
-                with Host(tmp_path, "bee", port=port):
-                    reply = answer.result()
+    with Host(tmp_path, "ant") as ant, Host(tmp_path, "bee", port=port) as bee:
+        bee.join(ant)
+        bee.launch("echo", model_uid="parrot", node="bee", ttft_ms=1500)
+        until(lambda: listed(ant) == 1)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(ant.http.post, CHAT, json=asked("still here"))
+            until(lambda: any(one["stats"]["running"] for one in bee.http.get("/api/instances").json()))
+            bee.process.send_signal(signal.SIGKILL)
+            bee.process.wait()
+            with Host(tmp_path, "bee", port=port):
+                reply = answer.result()
     assert reply.status_code == 200, reply.text
     assert (reply.json()["choices"][0]["message"]["content"], reply.headers["xin-node"]) == ("still here", "bee")
     assert int(reply.headers["xin-retried"]) >= 1
