@@ -375,15 +375,17 @@ class Manager:
         """The first one of a uid ends all of them; another one leaves the rest."""
         uid = runner.instance.served_uid
         group = [runner] if runner.instance.serves else self._runners.replicas(uid)
-        await asyncio.gather(*(one.stop() for one in group))
-        for one in group:
-            self._runners.remove(one)
-            log.info("%s is terminated", one.uid)
-        if not runner.instance.serves:
-            await self._desired.remove(uid)
-        elif members := self._replicas.members(uid):
+        await asyncio.gather(*(self._end_one(one) for one in group))
+        if runner.instance.serves and (members := self._replicas.members(uid)):
             members[0].tell(replica=len(members))
             await self.keep_count(members[0])
+
+    async def _end_one(self, runner: InstanceRunner) -> None:
+        """Who waits until it is gone goes on after all of this but the writing."""
+        await runner.stop()
+        self._runners.remove(runner)
+        log.info("%s is terminated", runner.uid)
+        await self._desired.remove(runner.uid)
 
     async def _leave(self, first: InstanceRunner) -> None:
         """Returns at once; they end when they have answered."""

@@ -76,15 +76,15 @@ class Replicas:
 
     def members(self, uid: str) -> list[InstanceRunner]:
         """Those that serve `uid` and stay, the first one first."""
-        return [one for one in self._table.replicas(uid) if not one.is_leaving]
+        return [one for one in self._table.replicas(uid) if one.state != "stopping"]
 
     def first(self, uid: str) -> InstanceRunner:
         """Raises ModelNotFound; BadRequest for one of the others, Conflict for one that leaves."""
         found = self._table.by_uid(uid)
         if found.instance.serves:
             raise BadRequest(f"{uid} is one replica of {found.instance.serves}", "scale that", param="model_uid")
-        if found.is_leaving:
-            raise Conflict(f"{uid} is leaving this node", "wait until it has answered what it was asked")
+        if found.state == "stopping":
+            raise Conflict(f"{uid} is ending on this node", "try again when it has answered what it was asked")
         return found
 
     async def ready(self, first: InstanceRunner) -> None:
@@ -95,8 +95,11 @@ class Replicas:
 
     def grow(self, first: InstanceRunner, count: int) -> None:
         """Begin as many as lack to `count`, one after another, since each counts the memory that is free."""
-        before = self.members(first.uid)[-1]
-        for _ in range(count - len(self.members(first.uid))):
+        members = self.members(first.uid)
+        if first not in members:
+            return  # it was ended meanwhile
+        before = members[-1]
+        for _ in range(count - len(members)):
             one = self._maker.make_replica(self._free_uid(first.uid), first)
             one.start(partial(_follow, one, before))
             before = one
@@ -112,6 +115,8 @@ class Replicas:
                 await one.stop()
         self.leave(self._to_leave(first, len(self.members(first.uid)) - count))
         self.grow(first, count)
+        if first.state == "stopping":
+            return
         first.tell(replica=len(self.members(first.uid)))
         await self._maker.keep_count(first)
 
