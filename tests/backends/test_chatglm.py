@@ -42,8 +42,14 @@ def text(outputs: list[Output]) -> str:
     return b"".join(output.piece for output in outputs).decode()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        pytest.param(family, dtype, marks=[] if dtype == "f16" or family == "chatglm2" else pytest.mark.slow)
+        for family in FAMILIES
+        for dtype in TYPES
+    ],
+)
 def test_the_one_answer_of_a_chain(tmp_path: Path, family: str, dtype: str):
     write_tiny(tmp_path / "m.bin", family, dtype)
     engine = opened(tmp_path / "m.bin")
@@ -165,7 +171,7 @@ def test_sampling_reaches_the_library(tmp_path: Path):
     tokens = engine.render(QUESTION, {})
     for calm in (Sampling(temperature=5.0, top_k=1), Sampling(temperature=5.0, top_p=0.0), Sampling(temperature=0.1)):
         assert text(run(engine, tokens, sampling=calm)) == REPLY
-    hot = [run(engine, tokens, sampling=Sampling(temperature=100.0), max_tokens=12) for _ in range(2)]
+    hot = [run(engine, tokens, sampling=Sampling(temperature=100.0), max_tokens=8) for _ in range(2)]
     assert [one.piece for one in hot[0]] != [one.piece for one in hot[1]]
     penalised = run(engine, tokens, sampling=Sampling(temperature=0.0, repeat_penalty=10.0), max_tokens=1)
     assert text(penalised) == REPLY[0]
@@ -175,7 +181,7 @@ def test_limits_stops_and_choices(tmp_path: Path):
     write_tiny(tmp_path / "m.bin", mode="cycle")
     engine = opened(tmp_path / "m.bin")
     tokens = engine.render(QUESTION, {})
-    assert text(run(engine, tokens, max_tokens=40)).startswith(REPLY * 2)
+    assert text(run(engine, tokens, max_tokens=30)).startswith(REPLY * 2)
     [only] = run(engine, tokens, max_tokens=0)
     assert (only.finish_reason, only.tokens, only.piece) == ("length", 0, b"")
     stop = engine.tokenize("小", False, False)[-1]

@@ -36,7 +36,7 @@ def test_tokens_are_those_of_the_published_formula(tmp_path: Path, version: int)
     tiny = write_first(tmp_path / "m.bin", version=version)
     engine = opened(tmp_path / "m.bin")
     assert engine.describe().description == "ChatGLM, f32"
-    for messages in (QUESTION, CONVERSATION):  # the second is not read from where the first ended
+    for messages in (QUESTION, CONVERSATION)[:version]:  # the second is not read from where the first ended
         prompt = engine.render(messages, {})
         found: list[int] = []
         for _ in range(8):
