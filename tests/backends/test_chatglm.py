@@ -279,6 +279,16 @@ def test_tokens_and_weights_must_belong_together(tmp_path: Path, monkeypatch: py
         opened(tmp_path / "m.bin")
 
 
+@pytest.mark.parametrize(("family", "place"), [("chatglm2", 70), ("chatglm3", 68), ("chatglm4", 68)])
+def test_a_damaged_tokenizer_is_told(tmp_path: Path, family: str, place: int):
+    """Found here or by the library: a piece without a text, a field of another kind, a byte that has no token."""
+    whole = bytearray(write_and_read(tmp_path / "m.bin", family))
+    whole[place] ^= 96
+    (tmp_path / "m.bin").write_bytes(whole)
+    with pytest.raises(LoadFailed, match=r"m.bin has a damaged tokenizer|could not load m.bin: Internal: "):
+        opened(tmp_path / "m.bin")
+
+
 def test_other_files_are_named(tmp_path: Path, smollm2: Path):
     for path, words in ((smollm2, "is not a file of chatglm.cpp"), (tmp_path / "none.bin", "cannot read")):
         with pytest.raises(LoadFailed, match=words):
@@ -290,8 +300,8 @@ def test_other_files_are_named(tmp_path: Path, smollm2: Path):
         model_file.read(tmp_path / "m.bin")
 
 
-def write_and_read(path: Path) -> bytes:
-    write_tiny(path)
+def write_and_read(path: Path, family: str = "chatglm2") -> bytes:
+    write_tiny(path, family)
     return path.read_bytes()
 
 

@@ -50,6 +50,8 @@ def _tiktoken(data: bytes) -> list[bytes]:
     ranked = {int(rank): binascii.a2b_base64(token) for token, rank in (line.split() for line in data.splitlines())}
     if sorted(ranked) != list(range(len(ranked))) or not ranked:
         raise ValueError("ranks are not 0 to n - 1")
+    if not {bytes([byte]) for byte in range(256)} <= set(ranked.values()):
+        raise ValueError("a byte has no token, so that not every text could be read")
     return [ranked[rank] for rank in range(len(ranked))]
 
 
