@@ -34,6 +34,7 @@ COMMANDS = {
     "registrations": ("xin.cli.register", "List registered models"),
     "node": ("xin.cli.node", "Run this machine's node, or stop it"),
     "nodes": ("xin.cli.nodes", "List the nodes that can be seen"),
+    "doctor": ("xin.cli.doctor", "Say what is wrong with node, engines, disks and network"),
     "pair": ("xin.cli.pair", "Pair this node with one on another machine"),
     "join": ("xin.cli.pair", "Enter a cluster by a token, for scripts"),
     "cluster": ("xin.cli.cluster", "List paired nodes, turn one out, make tokens"),

@@ -57,6 +57,7 @@ class AsyncClient:
     health = _call(calls.health)
     node = _call(calls.node)
     cluster = _call(calls.cluster)
+    doctor = _call(calls.doctor)
     instances = _call(calls.instances)
     models = _call(calls.models)
     local_models = _call(calls.local_models)

@@ -13,6 +13,7 @@ import msgspec
 from xin.client.exchange import Call, Request, Stream, event_reader, exchange, reader
 from xin.client.prompt import Turns, messages_of, tools_of
 from xin.errors import BadRequest
+from xin.protocol.doctor import Checkup
 from xin.protocol.node import (
     CatalogueModel,
     Cluster,
@@ -75,6 +76,11 @@ def node() -> Call[NodeInfo]:
 def cluster() -> Call[Cluster]:
     """The node and those that it sees."""
     return _get("/api/cluster", Cluster)
+
+
+def doctor() -> Call[Checkup]:
+    """What is well with the node, its machine, network and cluster, and what is not."""
+    return _get("/api/doctor", Checkup)
 
 
 def instances() -> Call[list[Instance]]:

@@ -61,6 +61,7 @@ class Client:
     node = _call(calls.node)
     proof = _call(calls.proof)
     cluster = _call(calls.cluster)
+    doctor = _call(calls.doctor)
     instances = _call(calls.instances)
     models = _call(calls.models)
     local_models = _call(calls.local_models)

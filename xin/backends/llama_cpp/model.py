@@ -29,8 +29,9 @@ class Model:
         check_file(path)
         params = lib.llama_model_default_params()
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.mmap else lib.LLAMA_LOAD_MODE_NONE
+        self.notes: list[str] = []
         if shares:
-            self.gpu_layers, self.notes = _divide(params, shares), []
+            self.gpu_layers = _divide(params, shares)
         else:
             self.gpu_layers, self.notes = gpu.layers(path, options)
         params.n_gpu_layers = self.gpu_layers
