@@ -15,6 +15,7 @@ from xin.backends.chatglm_cpp.engine import ChatGlmEngine
 from xin.errors import LoadFailed
 from xin.worker.frames import Sampling
 
+pytestmark = pytest.mark.timeout(400)
 QUESTION = [{"role": "user", "content": "Hello, what is\tthe 小模型?\n\n  Tell  me."}]
 CONVERSATION = [*QUESTION, {"role": "assistant", "content": "你好"}, {"role": "user", "content": "the\n我是"}]
 
@@ -39,12 +40,12 @@ def test_tokens_are_those_of_the_published_formula(tmp_path: Path, version: int)
     for messages in (QUESTION, CONVERSATION)[:version]:  # the second is not read from where the first ended
         prompt = engine.render(messages, {})
         found: list[int] = []
-        for _ in range(8):
+        for _ in range(6):
             token, gap = tiny.next([*prompt, *found], len(prompt))
             assert gap > 0.05, "too near to a tie to compare: take another seed"
             found.append(token)
         assert len(set(found)) > 3 and tiny.eos not in found
-        assert answer(engine, prompt, 8) == engine.detokenize(found)
+        assert answer(engine, prompt, 6) == engine.detokenize(found)
 
 
 @pytest.mark.parametrize("dtype", ["f16", "q8_0", "q4_0"])
