@@ -20,6 +20,7 @@ COMMANDS = {
     "launch": ("xin.cli.launch", "Launch a model and print its uid"),
     "list": ("xin.cli.list", "List running models, or all that can be launched"),
     "terminate": ("xin.cli.launch", "End running models"),
+    "scale": ("xin.cli.scale", "Run more or fewer replicas of a model"),
     "plan": ("xin.cli.plan", "Say what of a model fits here, with how much context"),
     "recommend": ("xin.cli.recommend", "Say what this node runs well, and how to launch it"),
     "show": ("xin.cli.show", "Show all that is known of a model"),

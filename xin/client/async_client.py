@@ -65,6 +65,7 @@ class AsyncClient:
     recommend = _call(calls.recommend)
     launch = _call(calls.launch)
     launch_anywhere = _call(calls.launch_anywhere)
+    scale = _call(calls.scale)
     terminate = _call(calls.terminate)
     cancel_launch = _call(calls.cancel_launch)
     progress = _call(calls.progress)

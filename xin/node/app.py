@@ -53,7 +53,9 @@ from xin.node.keys import (
     PLANNER,
     RECOMMENDER,
     RELAY,
+    ROUTER,
     SAMPLER,
+    SPREAD,
     STOP,
     TRUST,
     VISITORS,
@@ -67,6 +69,8 @@ from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
 from xin.node.recommend import Recommender
 from xin.node.relay import Relay
+from xin.node.replicas_routing import Router
+from xin.node.replicas_spread import Spread
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
 from xin.node.shards.gathering import Gathering
@@ -115,6 +119,7 @@ def make_app(
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=launches)
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
+    manager.devices = sampler.current
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     planner.headers = RemoteHeaders(supply, paths.cache_dir() / "headers")
     manager.check = planner.check_launch
@@ -130,6 +135,8 @@ def make_app(
     gathering = Gathering((identity.id, identity.name), app[RELAY], planner.runs.sizes, partial(_place, app))
     manager.gather, planner.together = gathering.gather, gathering.offer
     app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
+    app[ROUTER] = Router()
+    app[SPREAD] = Spread(identity.name, manager, app[RELAY], app[PLACEMENT])
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])

@@ -15,6 +15,7 @@ import msgspec
 
 from xin.catalog.spec import ModelSpec
 from xin.errors import Busy, LaunchCancelled, OutOfMemory, XinError
+from xin.node.gpu_choice import environment
 from xin.node.instance_log import InstanceLog
 from xin.node.keep_alive import KeepAlive
 from xin.node.launch_plan import LaunchPlan
@@ -97,6 +98,8 @@ class InstanceRunner:
         self._was_ready = False
         self._deaths = 0
         self._retry_at = 0.0
+        self.is_leaving = False  # takes no more requests, and ends when it has answered those that it has
+        self._ending = False
         self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
@@ -109,6 +112,11 @@ class InstanceRunner:
     @property
     def state(self) -> str:
         return self.instance.state
+
+    @property
+    def may_answer(self) -> bool:
+        """Ready, or leaving and not gone yet."""
+        return self.state == "ready" or (self.is_leaving and not self._ending)
 
     def answers_to(self, name: str) -> bool:
         """By its launch name; its uid is looked up before."""
@@ -134,6 +142,16 @@ class InstanceRunner:
         self._settle(error)
         self._owner.runner_failed(self, first_load=not self._was_ready)
 
+    def tell(self, **fields: object) -> None:
+        """Change what others see of it."""
+        self._change(**fields)
+
+    def leave(self) -> None:
+        """It goes on answering what it has; `stop` follows when that is done."""
+        self.is_leaving = True
+        self.keep_alive.change(None)
+        self._change(state="stopping", stage="leaving", progress=0.0)
+
     async def wait_ready(self) -> None:
         """Raises why it is not: the error of its load, or LaunchCancelled."""
         await self._settled.wait()
@@ -154,9 +172,10 @@ class InstanceRunner:
 
     async def stop(self, error: XinError | None = None, close_seconds: float = CLOSE_SECONDS) -> None:
         """End the worker and everything here; waiters get `error`. Returns when the process is gone. Idempotent."""
-        if self.state == "stopping":
+        if self._ending:
             await self.gone.wait()
             return
+        self._ending = True
         self._change(state="stopping", stage="", progress=0.0)
         self._settle(error or LaunchCancelled(f"the launch of {self.uid} was cancelled"))
         self.keep_alive.close()
@@ -200,6 +219,8 @@ class InstanceRunner:
             cause = await self._live_once()
             is_lost = self._company is not None and self._company.is_lost
             await self._part()
+            if self.is_leaving:
+                return
             if not self._was_ready or self._deaths >= QUICK_DEATHS or is_lost:
                 self._clear_worker()
                 self.fail(cause)
@@ -248,7 +269,10 @@ class InstanceRunner:
             shares=company.shares if company else [],
         )
         threads = self._budget.initial(self.plan.threads)
-        self._handle = await WorkerHandle.start(load, name=self.uid, threads=threads, log=self.log, listener=self)
+        environ = environment(self.instance.gpu)
+        self._handle = await WorkerHandle.start(
+            load, name=self.uid, threads=threads, log=self.log, listener=self, environ=environ
+        )
         self.instance.worker.pid = self._handle.pid
         if company is not None:
             company.guard(self._handle)

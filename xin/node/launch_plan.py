@@ -22,6 +22,7 @@ from xin.worker.options import convert_options
 _OFFLINE = "HF_HUB_OFFLINE is set: unset it and start the node again, or fetch it with: hf download"
 _UID = re.compile(UID_PATTERN)
 _LONGEST_BASE = 120
+MOST_REPLICAS = 64
 _LANGUAGE_MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
 
 
@@ -95,6 +96,13 @@ def check_uid(uid: str) -> None:
         raise BadRequest(f"{uid!r} is a word of the API, not a model uid", "choose another name", param="model_uid")
 
 
+def check_replica(count: int) -> None:
+    """Raises BadRequest for what is no number of replicas on one node."""
+    if not 1 <= count <= MOST_REPLICAS:
+        hint = "to end it: xin terminate UID" if count < 1 else "spread them over more nodes"
+        raise BadRequest(f"replica is {count}: from 1 to {MOST_REPLICAS} on one node", hint, param="replica")
+
+
 def _no_engine(spec: ModelSpec) -> str:
     repo = spec.fetch.repo if spec.fetch else "org/repo"
     return (
@@ -107,11 +115,12 @@ def _check_fields(request: LaunchRequest) -> None:
         check_uid(request.model_uid)
     if not request.model_name:
         raise BadRequest("model_name is empty", "xin list --all shows those that there are", param="model_name")
-    if request.replica != 1:
-        raise BadRequest(f"replica is {request.replica}: only one is supported", "leave it out", param="replica")
+    check_replica(request.replica)
     if request.shard and "n_gpu_layers" in request.options:
         raise BadRequest(
             "n_gpu_layers: the nodes of shard divide the layers by free memory", "leave it out", param="n_gpu_layers"
         )
+    if request.shard and request.replica > 1:
+        raise BadRequest("replica: a model that is divided over nodes runs once", "leave it out", param="replica")
     if request.model_type is not None and request.model_type.lower() not in _LANGUAGE_MODEL_TYPES:
         raise BadRequest(f"model_type {request.model_type!r} is not supported", "leave it out", param="model_type")

@@ -51,6 +51,9 @@ class PairedFollower(Follower):
 
     def give_up(self) -> None:
         """A member that ended is still one: it is gone, and may come back."""
+        if self._stopping and self.peer is not None:  # it said so: what it ran is not expected back
+            self.peer.instances = []
+            self._on_peer(self.peer, True)
         self._stopping = False
         self._lost()
 

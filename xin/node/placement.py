@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from xin.errors import BadRequest, Unreachable, XinError
+from xin.node.gpu_choice import number_of
 from xin.node.plan_verdict import gib
 from xin.node.relay import Relay
 from xin.protocol.node import Instance, LaunchRequest, Peer, Plan, PlanCell, PlanRequest, PlanRow
@@ -50,7 +51,7 @@ class Offer:
     @property
     def rank(self) -> tuple[int, bool, int, int, bool]:
         left = max(self.cell.free_bytes - self.cell.need_bytes, 1 << 20)
-        return (_level(self.cell), self.row.downloaded, int(math.log2(left)), -self.running, self.peer is None)
+        return (level(self.cell), self.row.downloaded, int(math.log2(left)), -self.running, self.peer is None)
 
 
 class Placement:
@@ -70,15 +71,19 @@ class Placement:
             return self._divided(order)
         if order.node:
             return self._named(order.node)
-        members = [peer for peer in self._relay.trusted() if peer.relation == "peer" and peer.status == "alive"]
-        if not members or order.model_path or order.model_name.startswith(("/", "~", ".")):
+        members = self.members()
+        if not members or stays_here(order):
             return Placed()
-        if any(_is_meant(order, instance) for instance in self._home.instances()):
+        if any(is_meant(order, instance) for instance in self._home.instances()):
             return Placed()
         for target in self._relay.remote():
-            if target.peer.relation == "peer" and _is_meant(order, target.instance):
+            if target.peer.relation == "peer" and is_meant(order, target.instance):
                 return Placed(target.peer, f"on {target.peer.name}: it runs there already")
-        return best(await self._offers(order, members), self._own[1])
+        return best(await self.offers(order, members), self._own[1])
+
+    def members(self) -> list[Peer]:
+        """The other nodes that a launch may go to."""
+        return [peer for peer in self._relay.trusted() if peer.relation == "peer" and peer.status == "alive"]
 
     def _divided(self, order: LaunchRequest) -> Placed:
         """The worker's node: the one that was asked where it holds a part, else the first."""
@@ -114,7 +119,8 @@ class Placement:
         names = ", ".join([self._own[1], *(peer.name for peer in trusted)])
         raise BadRequest(f"there is no paired node {name}", f"there is: {names}; xin pair adds one", param=param)
 
-    async def _offers(self, order: LaunchRequest, members: Sequence[Peer]) -> list[Offer]:
+    async def offers(self, order: LaunchRequest, members: Sequence[Peer]) -> list[Offer]:
+        """What this node and `members` have for it."""
         asked = PlanRequest(
             model_name=order.model_name,
             model_size_in_billions=order.model_size_in_billions,
@@ -128,7 +134,7 @@ class Placement:
         for peer, plan, instances in zip([None, *members], plans, loads, strict=True):
             running = sum(instance.stats.running for instance in instances)
             offers += [Offer(peer, row, cell, running) for row in plan.rows for cell in row.cells] if plan else []
-        return offers
+        return [one for one in offers if order.gpu is None or number_of(one.cell.device_id) in order.gpu]
 
     async def _plan_here(self, order: PlanRequest) -> Plan | None:
         try:
@@ -147,7 +153,7 @@ class Placement:
 
 def best(offers: Sequence[Offer], own_name: str) -> Placed:
     """The offer with the highest rank; this node where none fits, since its refusal says what would."""
-    fitting = [offer for offer in offers if _level(offer.cell) > 0]
+    fitting = [offer for offer in offers if level(offer.cell) > 0]
     if not fitting:
         return Placed()
     first = max(fitting, key=lambda offer: offer.rank)
@@ -158,7 +164,12 @@ def best(offers: Sequence[Offer], own_name: str) -> Placed:
     return Placed(first.peer, f"on {name}: {how}, {there}, {gib(first.cell.free_bytes)} are free")
 
 
-def _level(cell: PlanCell) -> int:
+def stays_here(order: LaunchRequest) -> bool:
+    """A path names a file of the node that is asked."""
+    return bool(order.model_path) or order.model_name.startswith(("/", "~", "."))
+
+
+def level(cell: PlanCell) -> int:
     """In an accelerator, in a part of it, in RAM, in RAM with a shorter context; 0: nowhere."""
     in_ram = cell.device_id == "cpu"
     if cell.verdict == "fits":
@@ -168,9 +179,9 @@ def _level(cell: PlanCell) -> int:
     return 0
 
 
-def _is_meant(order: LaunchRequest, instance: Instance) -> bool:
+def is_meant(order: LaunchRequest, instance: Instance) -> bool:
     """Would this launch find that instance and join it?"""
-    if instance.state in ("failed", "stopping"):
+    if instance.state in ("failed", "stopping") or instance.serves:
         return False
     if order.model_uid is not None:
         return order.model_uid == instance.model_uid

@@ -20,6 +20,7 @@ from xin.installer.status import backends
 from xin.node import quantization_choice
 from xin.node.dry_run_book import DryRunBook
 from xin.node.dry_runs import TIMED_OUT, DryRuns
+from xin.node.gpu_choice import visible
 from xin.node.launch_plan import LaunchPlan
 from xin.node.local_models import GGUF_ENGINE
 from xin.node.plan_candidates import GGUF, PYTORCH, Candidate, candidates, of_listed
@@ -111,9 +112,10 @@ class Planner:
         if launch.request.force or launch.request.shard or need.error:  # what is divided is counted where it is
             return Choice()
         place = await self._place()
-        ram = [device for device in place.devices if device.kind == "cpu"]
+        devices = visible(place.devices, launch.request.gpu)
+        ram = [device for device in devices if device.kind == "cpu"]
         if size.gpu_layers:  # llama.cpp divides it; refused is what all devices together do not hold
-            short = need.total + PROCESS_BYTES - sum(map(free_bytes, _shown(place.devices)))
+            short = need.total + PROCESS_BYTES - sum(map(free_bytes, _shown(devices)))
             if short > 0 and ram:
                 raise await self._refusal(spec, options, need, ram[0], short)
             return Choice()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 from xin.errors import LoadFailed, WorkerDied, XinError, from_code
@@ -178,14 +178,21 @@ class WorkerHandle:
 
     @classmethod
     async def start(
-        cls, load: Load, *, name: str, threads: int, log: InstanceLog, listener: WorkerListener
+        cls,
+        load: Load,
+        *,
+        name: str,
+        threads: int,
+        log: InstanceLog,
+        listener: WorkerListener,
+        environ: Mapping[str, str] | None = None,
     ) -> WorkerHandle:
         """Spawn the child and send Load; `name` stands in its errors. Raises LoadFailed when it cannot be spawned."""
         handle = cls(name, log, listener, threads)
         handle._oom_kills = await asyncio.to_thread(death.oom_kills)
         try:
             handle._process = await WorkerProcess.spawn(
-                threads, on_frame=handle._take, on_line=log.write, on_exit=handle._on_exit
+                threads, on_frame=handle._take, on_line=log.write, on_exit=handle._on_exit, environ=environ
             )
         except OSError as exc:
             raise LoadFailed(f"cannot start a worker for {name}: {exc.strerror}", "free memory or processes") from exc
