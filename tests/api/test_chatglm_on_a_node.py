@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
 from hub_home import point_to
 from tiny_chatglm import REPLY, write_tiny
+from tiny_chatglm_first import write_first
 
+pytestmark = pytest.mark.timeout(400)
 QUESTION: list[Any] = [{"role": "user", "content": "你是谁？"}]
 
 
@@ -25,13 +27,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("chatglm")
     write_tiny(made / "chatglm3-6b-q8_0.bin", "chatglm3", "q8_0")
     write_tiny(made / "chatglm2-ggml-q4_0.bin", "chatglm2", "q4_0")
+    write_first(made / "chatglm-ggml-q4_0.bin", "q4_0", version=1)
     return made
 
 
 @pytest.fixture(scope="module")
 def node(folder: Path) -> Iterator[LiveNode]:
-    files = {"chatglm2-ggml-q4_0.bin": (folder / "chatglm2-ggml-q4_0.bin").read_bytes()}
-    with pytest.MonkeyPatch.context() as patched, HubServer({"Xorbits/chatglm2-6B-GGML": files}) as hub:
+    repos = {
+        f"Xorbits/{family}-6B-GGML": {f"{family}-ggml-q4_0.bin": (folder / f"{family}-ggml-q4_0.bin").read_bytes()}
+        for family in ("chatglm", "chatglm2")
+    }
+    with pytest.MonkeyPatch.context() as patched, HubServer(repos) as hub:
         point_to(hub, folder, patched)
         with LiveNode(folder / "node") as made:
             yield made
@@ -60,6 +66,14 @@ def test_a_family_of_the_catalogue_is_fetched_and_answers(chatglm2: str, openai:
     assert reply.usage is not None
     assert reply.usage.completion_tokens == len(REPLY) + 3
     assert reply.usage.prompt_tokens > len("[Round 1]")
+
+
+def test_the_first_family_of_the_catalogue_too(node: LiveNode, openai: OpenAI):
+    uid = node.launch("chatglm", quantization="q4_0", context_length=256)
+    reply = openai.chat.completions.create(model=uid, messages=QUESTION, temperature=0, max_tokens=2)
+    assert reply.usage is not None and reply.usage.completion_tokens == 2
+    [shown] = [one for one in node.http.get("/api/instances").json() if one["model_uid"] == uid]
+    assert (shown["model_engine"], shown["model_format"], shown["state"]) == ("chatglm.cpp", "ggml", "ready")
 
 
 def test_a_stream_gives_the_same(chatglm3: str, openai: OpenAI):

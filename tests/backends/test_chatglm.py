@@ -19,6 +19,9 @@ from xin.backends.chatglm_cpp.engine import ChatGlmEngine
 from xin.errors import BadRequest, LoadFailed, UnsupportedParameter
 from xin.worker.frames import Accepted, Constraint, Done, Failed, Generate, Sampling
 
+# The library's threads wait for one another by spinning: beside anything else that runs, a token may take a second.
+pytestmark = pytest.mark.timeout(400)
+SLOW = pytest.mark.slow
 GREEDY = Sampling(temperature=0.0)
 QUESTION = [{"role": "user", "content": "Hello, what is the 小模型?"}]
 CONVERSATION = [*QUESTION, {"role": "assistant", "content": "你好"}, {"role": "user", "content": "the\n我是"}]
@@ -42,21 +45,35 @@ def text(outputs: list[Output]) -> str:
     return b"".join(output.piece for output in outputs).decode()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        pytest.param(family, dtype, marks=[] if dtype == "f16" or (family, dtype) == ("chatglm2", "q4_0") else SLOW)
+        for family in FAMILIES
+        for dtype in TYPES
+    ],
+)
 def test_the_one_answer_of_a_chain(tmp_path: Path, family: str, dtype: str):
     write_tiny(tmp_path / "m.bin", family, dtype)
     engine = opened(tmp_path / "m.bin")
-    for messages in (QUESTION, CONVERSATION):
-        outputs = run(engine, engine.render(messages, {}))
-        assert text(outputs) == REPLY
-        assert outputs[-1].finish_reason == "stop"
-        assert sum(output.tokens for output in outputs) == len(REPLY) - 1 + 4  # the rocket is a token a byte
+    outputs = run(engine, engine.render(CONVERSATION, {}))
+    assert text(outputs) == REPLY
+    assert outputs[-1].finish_reason == "stop"
+    assert sum(output.tokens for output in outputs) == len(REPLY) - 1 + 4  # the rocket is a token a byte
     assert engine.describe().description == f"ChatGLM{family[-1]}, {dtype}"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("at_once", [2048, 16])
+@pytest.mark.parametrize(
+    ("family", "at_once"),
+    [
+        ("chatglm2", 2048),
+        ("chatglm3", 16),
+        pytest.param("chatglm4", 16, marks=SLOW),
+        pytest.param("chatglm2", 16, marks=SLOW),
+        pytest.param("chatglm3", 2048, marks=SLOW),
+        ("chatglm4", 2048),
+    ],
+)
 def test_tokens_are_those_of_the_published_formula(
     tmp_path: Path, family: str, at_once: int, monkeypatch: pytest.MonkeyPatch
 ):
@@ -66,13 +83,13 @@ def test_tokens_are_those_of_the_published_formula(
     engine = opened(tmp_path / "m.bin")
     tokens = engine.render(QUESTION, {})
     assert len(tokens) > 16
-    expected, outputs = following(tiny, tokens, 12), run(engine, tokens, max_tokens=12)
+    expected, outputs = following(tiny, tokens, 8), run(engine, tokens, max_tokens=8)
     assert text(outputs) == engine.detokenize(expected).decode()
     assert outputs[-1].cached_tokens == 0 and outputs[-1].finish_reason == "length"
     longer = [*tokens, *expected, *tokens[-4:]]
     outputs = run(engine, longer, max_tokens=4)
     assert text(outputs) == engine.detokenize(following(tiny, longer, 4)).decode()
-    assert outputs[-1].cached_tokens == len(tokens) + 11  # all that was computed: the last token was not
+    assert outputs[-1].cached_tokens == len(tokens) + 7  # all that was computed: the last token was not
     other = tokens[-6:]
     assert text(run(engine, other, max_tokens=4)) == engine.detokenize(following(tiny, other, 4)).decode()
 
@@ -164,8 +181,8 @@ def test_sampling_reaches_the_library(tmp_path: Path):
     engine = opened(tmp_path / "m.bin")
     tokens = engine.render(QUESTION, {})
     for calm in (Sampling(temperature=5.0, top_k=1), Sampling(temperature=5.0, top_p=0.0), Sampling(temperature=0.1)):
-        assert text(run(engine, tokens, sampling=calm)) == REPLY
-    hot = [run(engine, tokens, sampling=Sampling(temperature=100.0), max_tokens=12) for _ in range(2)]
+        assert text(run(engine, tokens, sampling=calm, max_tokens=4)) == REPLY[:4]
+    hot = [run(engine, tokens, sampling=Sampling(temperature=100.0), max_tokens=8) for _ in range(2)]
     assert [one.piece for one in hot[0]] != [one.piece for one in hot[1]]
     penalised = run(engine, tokens, sampling=Sampling(temperature=0.0, repeat_penalty=10.0), max_tokens=1)
     assert text(penalised) == REPLY[0]
@@ -175,14 +192,14 @@ def test_limits_stops_and_choices(tmp_path: Path):
     write_tiny(tmp_path / "m.bin", mode="cycle")
     engine = opened(tmp_path / "m.bin")
     tokens = engine.render(QUESTION, {})
-    assert text(run(engine, tokens, max_tokens=40)).startswith(REPLY * 2)
+    assert text(run(engine, tokens, max_tokens=20)).startswith(REPLY + REPLY[:5])
     [only] = run(engine, tokens, max_tokens=0)
     assert (only.finish_reason, only.tokens, only.piece) == ("length", 0, b"")
     stop = engine.tokenize("小", False, False)[-1]
     stopped = run(engine, tokens, stop_token_ids=frozenset({stop}))
     assert text(stopped) == REPLY[: REPLY.index("小")] and stopped[-1].finish_reason == "stop"
-    outputs = run(engine, tokens, max_tokens=5, n=3)
-    assert [text([one for one in outputs if one.index == i]) for i in range(3)] == [REPLY[:5]] * 3
+    outputs = run(engine, tokens, max_tokens=2, n=3)
+    assert [text([one for one in outputs if one.index == i]) for i in range(3)] == [REPLY[:2]] * 3
 
 
 def test_a_cancelled_answer_makes_room_for_the_next(tmp_path: Path):
@@ -273,6 +290,16 @@ def test_tokens_and_weights_must_belong_together(tmp_path: Path, monkeypatch: py
         opened(tmp_path / "m.bin")
 
 
+@pytest.mark.parametrize(("family", "place"), [("chatglm2", 70), ("chatglm3", 68), ("chatglm4", 68)])
+def test_a_damaged_tokenizer_is_told(tmp_path: Path, family: str, place: int):
+    """Found here or by the library: a piece without a text, a field of another kind, a byte that has no token."""
+    whole = bytearray(write_and_read(tmp_path / "m.bin", family))
+    whole[place] ^= 96
+    (tmp_path / "m.bin").write_bytes(whole)
+    with pytest.raises(LoadFailed, match=r"m.bin has a damaged tokenizer|could not load m.bin: Internal: "):
+        opened(tmp_path / "m.bin")
+
+
 def test_other_files_are_named(tmp_path: Path, smollm2: Path):
     for path, words in ((smollm2, "is not a file of chatglm.cpp"), (tmp_path / "none.bin", "cannot read")):
         with pytest.raises(LoadFailed, match=words):
@@ -284,8 +311,8 @@ def test_other_files_are_named(tmp_path: Path, smollm2: Path):
         model_file.read(tmp_path / "m.bin")
 
 
-def write_and_read(path: Path) -> bytes:
-    write_tiny(path)
+def write_and_read(path: Path, family: str = "chatglm2") -> bytes:
+    write_tiny(path, family)
     return path.read_bytes()
 
 

@@ -97,7 +97,7 @@ def write_tiny(path: Path, family: str = "chatglm2", dtype: str = "f16", mode: s
         file.write(struct.pack("<7ififiii", TYPES[dtype], *sizes, EPSILON, 0, 10000.0, WINDOW, eos, 0))
         file.write(struct.pack("<i", len(tokenizer)) + tokenizer)
         for name, (values, kind) in tiny.tensors.items():
-            _write_tensor(file, name, values, kind)
+            write_tensor(file, name, values, kind)
     return tiny
 
 
@@ -160,9 +160,13 @@ def tiktoken(pieces: list[bytes]) -> bytes:
     return b"".join(base64.b64encode(piece) + b" %d\n" % rank for rank, piece in enumerate(pieces))
 
 
-def model_proto(pieces: list[bytes]) -> bytes:
-    """A sentencepiece BPE model with byte fallback, no normalization, and a space before each text."""
-    kinds = [2, 3, 3, *[6] * 256, *[1] * len(_CHARACTERS)]  # unknown, control, byte, normal
+def model_proto(pieces: list[bytes], whole: int = 0) -> bytes:
+    """A sentencepiece BPE model with byte fallback, no normalization, and a space before each text.
+
+    The last `whole` pieces are found in a text before all others.
+    """
+    plain = len(pieces) - 259 - whole
+    kinds = [2, 3, 3, *[6] * 256, *[1] * plain, *[4] * whole]  # unknown, control, byte, normal, user-defined
     spec = b"".join(
         _field(1, _field(1, piece) + _tag(2, 5) + struct.pack("<f", -float(rank)) + _number(3, kind))
         for rank, (piece, kind) in enumerate(zip(pieces, kinds, strict=True))
@@ -192,7 +196,7 @@ def _varint(value: int) -> bytes:
 # ---- tensors
 
 
-def _write_tensor(file: BinaryIO, name: str, values: Array, kind: str) -> None:
+def write_tensor(file: BinaryIO, name: str, values: Array, kind: str) -> None:
     encoded = name.encode()
     head = struct.pack(f"<{values.ndim + 2}i", values.ndim, *values.shape, TYPES[kind])
     file.write(struct.pack("<i", len(encoded)) + encoded + head)

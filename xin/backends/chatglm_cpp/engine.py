@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from xin.backends.chatglm_cpp.pieces import Pieces
 
 _LONGEST_DEFAULT = 8192
+_PLACE = re.compile(r"^\S+:\d+ (check failed \(.*?\) (?=\S))?")
 
 
 class ChatGlmEngine(SequentialEngine):
@@ -90,7 +92,9 @@ class ChatGlmEngine(SequentialEngine):
                 yield Output(0, 0, piece=piece, tokens=1, cached_tokens=self._reader.kept)
         except RuntimeError as exc:  # the library's only kind: not a number, or no memory for the graph
             self._reader.forget()
-            yield Output(0, 0, error=InternalError(f"chatglm.cpp could not go on: {exc}", "see the instance's log"))
+            yield Output(
+                0, 0, error=InternalError(f"chatglm.cpp could not go on: {_words(exc)}", "see the instance's log")
+            )
 
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         return self._vocabulary.tokenize(text, add_special)
@@ -112,7 +116,14 @@ def _open(path: Path, window: int) -> Any:
     try:
         return Pipeline(str(path), max_length=window)
     except (RuntimeError, IndexError) as exc:
-        raise LoadFailed(f"chatglm.cpp could not load {path.name}: {exc}", "download or convert it again") from exc
+        raise LoadFailed(
+            f"chatglm.cpp could not load {path.name}: {_words(exc)}", "download or convert it again"
+        ) from exc
+
+
+def _words(exc: Exception) -> str:
+    """Without the place in the library's source that its messages begin with."""
+    return _PLACE.sub("", str(exc))
 
 
 def _window(trained: int, asked: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from xin.backends.chatglm_cpp.model_file import CHATGLM, CHATGLM2, CHATGLM3, CHATGLM4, ModelFile
 from xin.errors import LoadFailed
@@ -12,7 +12,8 @@ from xin.errors import LoadFailed
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how sentencepiece writes a space
 _UNKNOWN, _CONTROL, _BYTE = 2, 3, 6
 _BLANKS = re.compile(r"<\|blank_(\d{1,2})\|>")
-_FIRST_FAMILY = {"<n>": "\n", "<|tab|>": "\t"}
+# What ChatGLM's first tokenizer has for white space, and what stands for no text there.
+_FIRST_FAMILY = {"<n>": "\n", "<|tab|>": "\t", "[MASK]": "", "[gMASK]": "", "<sop>": "", "<eop>": "", "<pad>": ""}
 # Ids behind those of the tokenizer that stand for no text: [MASK], [gMASK], [sMASK], sop, eop; then the roles.
 _SPECIAL = {CHATGLM: 0, CHATGLM2: 5, CHATGLM3: 9, CHATGLM4: 14}
 _ASSISTANT = {CHATGLM3: 7, CHATGLM4: 8}
@@ -25,7 +26,8 @@ class Pieces:
         family = model.config.family
         self._has_dummy_prefix = family != CHATGLM4
         try:
-            self._pieces = _tiktoken(model.tokenizer) if family == CHATGLM4 else _sentencepiece(model.tokenizer)
+            named = _FIRST_FAMILY if family == CHATGLM else {}
+            self._pieces = _tiktoken(model.tokenizer) if family == CHATGLM4 else _sentencepiece(model.tokenizer, named)
         except (ValueError, IndexError, UnicodeDecodeError) as exc:
             raise LoadFailed(f"{file_name} has a damaged tokenizer", "download or convert it again") from exc
         self.count = len(self._pieces) + _SPECIAL[family]
@@ -48,24 +50,26 @@ def _tiktoken(data: bytes) -> list[bytes]:
     ranked = {int(rank): binascii.a2b_base64(token) for token, rank in (line.split() for line in data.splitlines())}
     if sorted(ranked) != list(range(len(ranked))) or not ranked:
         raise ValueError("ranks are not 0 to n - 1")
+    if not {bytes([byte]) for byte in range(256)} <= set(ranked.values()):
+        raise ValueError("a byte has no token, so that not every text could be read")
     return [ranked[rank] for rank in range(len(ranked))]
 
 
-def _sentencepiece(data: bytes) -> list[bytes]:
+def _sentencepiece(data: bytes, named: Mapping[str, str]) -> list[bytes]:
     """Of a ModelProto: its field 1 is a piece, in whose fields 1 is the text and 3 the kind."""
-    pieces = [_bytes_of(value) for number, value in _fields(data) if number == 1 and isinstance(value, bytes)]
+    pieces = [_bytes_of(value, named) for number, value in _fields(data) if number == 1 and isinstance(value, bytes)]
     if not pieces:
         raise ValueError("no pieces")
     return pieces
 
 
-def _bytes_of(piece: bytes) -> bytes:
+def _bytes_of(piece: bytes, named: Mapping[str, str]) -> bytes:
     fields = dict(_fields(piece))
     raw, kind = fields.get(1, b""), fields.get(3, 1)
     text = raw.decode() if isinstance(raw, bytes) else ""
-    if text in _FIRST_FAMILY:
-        return _FIRST_FAMILY[text].encode()
-    if found := _BLANKS.fullmatch(text):
+    if text in named:
+        return named[text].encode()
+    if named and (found := _BLANKS.fullmatch(text)):
         return b" " * int(found[1])
     if kind == _BYTE:
         return bytes([int(text[3:-1], 16)])  # <0xE4>
