@@ -42,6 +42,15 @@ class Constraint(msgspec.Struct, array_like=True, frozen=True):
     text: str = ""
 
 
+class Tools(msgspec.Struct, array_like=True, frozen=True):
+    """Functions that a chat may call, as OpenAI's objects. `choice`: auto, required, named (then `name` says which)."""
+
+    given: list[dict[str, Any]]
+    choice: str = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+
 # ---- down: node to worker
 
 
@@ -79,6 +88,7 @@ class Generate(Frame):
     echo: bool = False
     constraint: Constraint | None = None
     template_kwargs: dict[str, Any] = {}
+    tools: Tools | None = None
 
 
 class Embed(Frame):
@@ -164,6 +174,15 @@ class TokenLogprob(msgspec.Struct, array_like=True):
     top: list[tuple[int, bytes, float]] = []
 
 
+class CallDelta(msgspec.Struct, array_like=True):
+    """News of one tool call: the first of each has its id and name; `arguments` is the next part of their JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Delta(msgspec.Struct, array_like=True):
     """New text of one choice of one request; `tokens` counts the tokens it stands for."""
 
@@ -173,6 +192,7 @@ class Delta(msgspec.Struct, array_like=True):
     tokens: int = 1
     logprobs: list[TokenLogprob] | None = None
     reasoning: str = ""
+    calls: list[CallDelta] | None = None
 
 
 class Deltas(Frame):
@@ -182,7 +202,7 @@ class Deltas(Frame):
 
 
 class Done(Frame):
-    """One choice has ended. `finish_reason`: stop, length, cancelled. Times in milliseconds from submit."""
+    """One choice has ended. `finish_reason`: stop, length, tool_calls, cancelled. Times in milliseconds from submit."""
 
     request_id: int
     index: int
