@@ -86,11 +86,13 @@ class Tape:
                 return False
 
     def _scalar(self, out: Callable[[str], None]) -> Reading[bool]:
+        some = False
         while True:
             for i, char in enumerate(self.held):
                 if char in ",}]" or char.isspace():
                     out(self.take(i))
-                    return bool(i)
+                    return some or i > 0
+            some = some or bool(self.held)
             out(self.take(len(self.held)))
             if not (yield from self.more()):
                 return False

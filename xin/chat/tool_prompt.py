@@ -25,7 +25,7 @@ For each call, answer with a JSON object with the function's name and its argume
 
 
 def format_of(source: str) -> str:
-    """The format in which a template that knows tools writes calls, by its marks; "" for a form that is not read here."""
+    """How a template that knows tools writes calls, by its marks; "" for a form that is not read here."""
     if any(mark in source for mark in _FOREIGN):
         return ""
     if HERMES[0] in source:

@@ -114,7 +114,7 @@ class Job:
             deltas.append(Delta(request_id, index, content, tokens, logprobs, reasoning, calls or None))
 
     def _parser(self) -> ToolParser | None:
-        return self.tools and self.tools.parser()
+        return self.tools.parser() if self.tools is not None else None
 
     def _split(self) -> ReasoningSplit | None:
         return ReasoningSplit(opened=self.opened_reasoning) if self.splits_reasoning else None

@@ -77,10 +77,9 @@ def _calls(calls: object, where: str) -> list[dict[str, Any]]:
 
 
 def _call(call: object, where: str) -> dict[str, Any]:
+    kind = call.get("type", "function") if isinstance(call, dict) else None
     match call:
-        case {"id": str(id_), "function": {"name": str(name), "arguments": str(arguments)}} if (
-            call.get("type", "function") == "function"
-        ):
+        case {"id": str(id_), "function": {"name": str(name), "arguments": str(arguments)}} if kind == "function":
             return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
     raise BadRequest(
         f"{where} is no call of a function",

@@ -12,6 +12,11 @@ from xin.worker.frames import CallDelta, Tools
 
 MOST = 128  # OpenAI's limit
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_FIELDS: dict[str, tuple[type, str]] = {
+    "description": (str, "a text"),
+    "parameters": (dict, "an object"),
+    "strict": (bool, "true or false"),
+}
 _CHOICES = ("auto", "none", "required")
 
 
@@ -73,12 +78,8 @@ def _tool(tool: Any, where: str) -> dict[str, Any]:
     function, here = tool.get("function"), f"{where}.function"
     _object(function, here, ("name", "description", "parameters", "strict"))
     _check_name(function.get("name"), f"{here}.name")
-    for key, kind, wanted in (
-        ("description", str, "a text"),
-        ("parameters", dict, "an object"),
-        ("strict", bool, "bool"),
-    ):
-        if not isinstance(function.get(key), kind | None):
+    for key, (kind, wanted) in _FIELDS.items():
+        if function.get(key) is not None and not isinstance(function[key], kind):
             raise BadRequest(f"{here}.{key}: expected {wanted}", param=f"{here}.{key}")
     encoded(function, here)
     given = {key: value for key, value in function.items() if value is not None}
