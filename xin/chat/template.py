@@ -74,17 +74,15 @@ class ChatTemplate:
             message = f"the model's chat template cannot render these messages: {_in_short(exc)}"
             raise BadRequest(message, param="messages") from exc
 
-    @staticmethod
-    def _shapes(messages: list[Message]) -> list[list[Message]]:
+    def _shapes(self, messages: list[Message]) -> list[list[Message]]:
         """Calls in messages, in each way that templates are written for: their arguments as objects or as text, and
-        no content as None or as ""."""
+        no content as None, where the template asks for that, or as ""."""
         if not any(message.get("tool_calls") for message in messages):
             return [messages]
-        shapes = []
-        for convert in (with_objects, dict[str, Any]):
-            called = [_with_calls(message, convert) for message in messages]
-            shapes += [[_without_content(message) for message in called], called]
-        return shapes
+        asks_for_none = "is none" in self.source or "is not none" in self.source
+        emptied = [[_without_content(message) for message in messages]] if asks_for_none else []
+        shapes = [*emptied, messages]
+        return [[_with_calls(one, convert) for one in shape] for shape in shapes for convert in (with_objects, dict)]
 
     def _run(self, messages: list[Message], **variables: Any) -> str:
         names = {"messages": messages, "bos_token": self.bos_token, "eos_token": self.eos_token}

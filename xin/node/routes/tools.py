@@ -78,8 +78,8 @@ def _tool(tool: Any, where: str) -> dict[str, Any]:
     function, here = tool.get("function"), f"{where}.function"
     _object(function, here, ("name", "description", "parameters", "strict"))
     _check_name(function.get("name"), f"{here}.name")
-    for key, (kind, wanted) in _FIELDS.items():
-        if function.get(key) is not None and not isinstance(function[key], kind):
+    for key, (type_, wanted) in _FIELDS.items():
+        if function.get(key) is not None and not isinstance(function[key], type_):
             raise BadRequest(f"{here}.{key}: expected {wanted}", param=f"{here}.{key}")
     encoded(function, here)
     given = {key: value for key, value in function.items() if value is not None}
