@@ -21,7 +21,7 @@ demo: $(STAMPS)/base $(STAMPS)/demo-model ## the workbench with two models side 
 # Tests of the engines take all cores in turn; the others share them, a core each (tests/conftest.py).
 ENGINE_TESTS := tests/api tests/backends tests/benchmarks tests/worker
 
-test: check $(STAMPS)/llama.cpp $(STAMPS)/transformers $(STAMPS)/demo-model ## check, then all tests but the slow ones
+test: check $(STAMPS)/llama.cpp $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/demo-model ## check, then all tests but the slow ones
 	@code=0; \
 	$(BIN)/python -m pytest -q -m "not slow" -n logical --maxprocesses 4 --dist loadfile \
 	  $(addprefix --ignore=,$(ENGINE_TESTS) tests/test_import_direction.py) || code=1; \
@@ -76,7 +76,7 @@ $(STAMPS)/llama.cpp: xin/installer/recipes.py | $(STAMPS)/base
 	@touch $@
 
 $(STAMPS)/chatglm.cpp: xin/installer/recipes.py | $(STAMPS)/base
-	@$(BIN)/xin engines install chatglm.cpp --build --yes
+	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" $(BIN)/xin engines install chatglm.cpp --build --yes
 	@touch $@
 
 $(STAMPS)/transformers $(STAMPS)/faster-whisper: xin/installer/recipes.py | $(STAMPS)/base

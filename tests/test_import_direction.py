@@ -39,7 +39,7 @@ MAY_IMPORT = {
 MAY_IMPORT_LAZILY = {"cli": {"node", "tui"}}
 ONLY_LAZILY = {("cli", "tui"), ("cli", "node")}
 
-HEAVY = {"aiohttp", "llama_cpp", "textual", "torch", "transformers"}
+HEAVY = {"aiohttp", "chatglm_cpp", "llama_cpp", "textual", "torch", "transformers"}
 
 
 def imports(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[str, bool]]:

@@ -34,7 +34,7 @@ class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     lan_host        address of those two doors; empty = all
     name            shown to others; default: the host name
     private         neither announce nor look for other nodes
-    peers           URLs of nodes on this machine to follow besides those found by themselves
+    peers           nodes to follow besides those found by themselves: http://127.0.0.1:PORT; HOST:PORT of a member
     threads         CPU threads for all models together; 0 = the cores this process may use
     keep_alive      seconds an on-demand model stays after its last request; negative = for ever
     drain_seconds   how long a stop waits for running requests

@@ -75,7 +75,7 @@ def streaming(engine: Any, tokens: int = 300) -> tuple[Request, list[Output]]:
 def until_read(engine: Any) -> list[Output]:
     """Steps until the reader has something worth keeping."""
     outputs: list[Output] = []
-    while engine._reader.sequence is None or engine._reader.done < 32:
+    while engine._scheduler._reader.sequence is None or engine._scheduler._reader.done < 32:
         outputs += engine.step()
     return outputs
 
@@ -91,7 +91,7 @@ def test_the_streams_get_on_within_the_steps_of_the_long_prompt_and_both_answers
 
     def deliver(outputs: list[Output]) -> None:
         said.extend(outputs)
-        within.append(engine._reader.done)
+        within.append(engine._scheduler._reader.done)
 
     engine.deliver_to(deliver)
     engine.submit(long)
@@ -101,19 +101,19 @@ def test_the_streams_get_on_within_the_steps_of_the_long_prompt_and_both_answers
     assert len(of(said, long)) == 12 and len(of(said, stream)) == 120
     chunks = len(set(within))
     assert chunks > 2 and len(within) > chunks, within  # more than once within a step of the reader's
-    assert engine._reader.sequence is None
+    assert engine._scheduler._reader.sequence is None
 
 
 def test_what_is_short_or_alone_is_read_as_ever(engine: Any):
     engine.submit(request(engine, STORY * 20, 2))
     while engine.busy():
         engine.step()
-        assert engine._reader.sequence is None
+        assert engine._scheduler._reader.sequence is None
     streaming(engine)
     engine.submit(request(engine, STORY * 2, 2))
     for _ in range(20):
         engine.step()
-        assert engine._reader.sequence is None
+        assert engine._scheduler._reader.sequence is None
 
 
 def test_a_cancelled_prompt_frees_its_slot_and_what_was_read_of_it_is_kept(engine: Any):
@@ -121,9 +121,9 @@ def test_a_cancelled_prompt_frees_its_slot_and_what_was_read_of_it_is_kept(engin
     long = request(engine, STORY * 20)
     engine.submit(long)
     until_read(engine)
-    read = engine._reader.done
+    read = engine._scheduler._reader.done
     engine.cancel(long.id)
-    assert engine._reader.sequence is None and engine.load_now().running == 1
+    assert engine._scheduler._reader.sequence is None and engine.load_now().running == 1
     again = request(engine, STORY * 20)
     engine.submit(again)
     outputs: list[Output] = []
@@ -139,11 +139,11 @@ def test_a_prompt_whose_sender_has_left_ends_in_the_middle_of_a_step(engine: Any
     long = request(engine, STORY * 20)
     engine.submit(long)
     until_read(engine)
-    read = engine._reader.done
-    engine._scheduler._due = 0.0
+    read = engine._scheduler._reader.done
+    engine._scheduler._reader._due = 0.0
     engine.deliver_to(lambda outputs: engine.interrupt(long.id))
     engine.step()
-    assert engine._reader.done == read
+    assert engine._scheduler._reader.done == read
     engine.cancel(long.id)
     engine._scheduler.deliver = None
     assert any(output.piece for _ in range(3) for output in engine.step())  # the stream goes on
@@ -162,7 +162,7 @@ def test_a_turn_of_a_conversation_takes_what_is_computed_along(engine: Any):
     handed = False
     while not any(output.request_id == longer.id and output.finish_reason for output in outputs):
         outputs += engine.step()
-        reading = engine._reader.sequence
+        reading = engine._scheduler._reader.sequence
         handed = handed or (reading is not None and reading.computed >= len(first.tokens) - 1)
     assert handed
     assert_same_or_tied({"longer": (alone, of(outputs, longer))})
@@ -185,7 +185,7 @@ def test_what_fails_between_the_layers_is_not_swallowed(engine: Any):
     streaming(engine)
     engine.submit(request(engine, STORY * 20))
     until_read(engine)
-    engine._scheduler._due = 0.0
+    engine._scheduler._reader._due = 0.0
 
     def broken(outputs: list[Output]) -> None:
         raise RuntimeError("the pipe is closed")
@@ -208,7 +208,7 @@ def test_where_ram_is_short_long_prompts_are_read_in_the_streams_steps_and_the_l
     engine.submit(long)
     while engine.busy():
         said += engine.step()
-        assert engine._reader.sequence is None
+        assert engine._scheduler._reader.sequence is None
     engine.close()
     assert_same_or_tied({"long": (alone, of(said, long))})
     assert "too little RAM" in caplog.text
@@ -216,5 +216,9 @@ def test_where_ram_is_short_long_prompts_are_read_in_the_streams_steps_and_the_l
 
 def test_no_reader_by_option(smollm2: Path):
     engine = engine_of(smollm2, reader_cells=0)
-    assert engine._reader is None
+    streaming(engine)
+    engine.submit(request(engine, STORY * 10, 2))
+    for _ in range(4):
+        engine.step()
+        assert engine._scheduler._reader.sequence is None
     engine.close()

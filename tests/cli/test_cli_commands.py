@@ -23,7 +23,7 @@ def test_a_life_of_a_model(node: NodeProcess) -> None:
     assert again.stdout == "one\n"
 
     listed = node.xin("list").stdout.splitlines()
-    assert listed[0].split() == ["UID", "NAME", "SIZE", "FORMAT", "QUANT", "STATE", "MEMORY"]
+    assert listed[0].split() == ["UID", "NAME", "SIZE", "FORMAT", "QUANT", "STATE", "MEMORY", "REQUESTS"]
     assert listed[1].split()[:2] == ["one", "echo"]
     assert "ready" in listed[1]
     (instance,) = json.loads(node.xin("list", "--json").stdout)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import psutil
 
+from xin.cgroup import Cgroup
 from xin.node.devices.amd import Amd
 from xin.node.devices.apple import Apple
-from xin.cgroup import Cgroup
 from xin.node.devices.host import Host
 from xin.node.devices.probe import Prober, probe
 

@@ -182,7 +182,7 @@ async def test_nodes_of_another_registry_are_found_by_mdns_but_not_followed(home
     ],
 )
 def test_only_loopback_may_be_named(url):
-    with pytest.raises(UsageError, match="is not a node on this machine"):
+    with pytest.raises(UsageError, match="is no address of a node"):
         loopback_endpoint(url)
 
 

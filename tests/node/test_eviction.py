@@ -7,7 +7,7 @@ from managing import answer, echo, managed, until
 
 from xin.errors import OutOfMemory
 from xin.node import manager as manager_module
-from xin.node.eviction import held_bytes
+from xin.node.eviction import held_bytes, victims
 from xin.node.launch_plan import LaunchPlan
 from xin.node.manager import Manager
 from xin.node.plan_choice import Choice
@@ -111,3 +111,18 @@ def test_mapped_weights_are_free_already():
     assert held_bytes(made) == 1000
     made.memory_bytes, made.worker.rss_bytes = {}, 70
     assert held_bytes(made) == 70
+
+
+async def test_replicas_go_one_by_one_and_the_first_of_them_last():
+    async with managed() as manager:
+        await manager.launch(LaunchRequest(model_name="echo", model_uid="several", replica=3))
+        for runner in manager._runners:
+            runner.instance.worker.rss_bytes = 100 * MIB
+
+        def chosen(mib: int) -> list[str]:
+            return [one.uid for one in victims(manager._runners, mib * MIB)]
+
+        assert chosen(150)[-1] != "several" and len(chosen(150)) == 2
+        assert chosen(250)[-1] == "several"
+        async with manager.lease("several@2"):
+            assert chosen(150) == [] and chosen(50) == ["several@3"]

@@ -49,6 +49,7 @@ def test_options_of_an_engine_are_its_struct_in_words(client: Client):
             ),
             """xin launch m --quantization Q8_0 --mmap=false --lora='["a b"]' --n-parallel=2""",
         ),
+        (LaunchRequest(model_name="m", shard=["ant", "bee"]), "xin launch m --shard ant,bee"),
     ],
 )
 def test_the_equal_command_of_a_launch(request_: LaunchRequest, line: str):

@@ -82,7 +82,7 @@ async def test_a_bad_uid_is_refused_by_name(manager, uid):
         ({"quantization": "Q8_0"}, "quantization"),
         ({"model_format": "gguf"}, "model_format"),
         ({"model_engine": "llama.cpp"}, "model_engine"),
-        ({"replica": 2}, "replica"),
+        ({"replica": 0}, "replica"),
         ({"node": "elsewhere"}, "node"),
         ({"model_type": "image"}, "model_type"),
         ({"keep_alive": "soon"}, "keep_alive"),

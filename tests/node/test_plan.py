@@ -146,6 +146,10 @@ async def test_files_of_one_model_are_rows_and_a_broken_one_says_why(tmp_path: P
     assert broken.cells[0].verdict == "no" and broken.error and broken.cells[0].reason == broken.error
 
 
+async def shards(need: Need) -> str:
+    return "--shard here,there" if need.layers else ""
+
+
 async def test_a_launch_that_does_not_fit_is_refused_with_what_would(smollm2: Path):
     async with planner(device("cpu", "cpu", 430 * MIB)) as made:
         asked = {"n_ubatch": 512, "cache_type_k": "f16", "cache_type_v": "f16", "context_length": 8192}
@@ -153,6 +157,10 @@ async def test_a_launch_that_does_not_fit_is_refused_with_what_would(smollm2: Pa
         with pytest.raises(OutOfMemory, match=r"short by \d+ bytes") as caught:
             await made.check_launch(launch)
         assert "--context-length" in (caught.value.hint or "") and "--force" in (caught.value.hint or "")
+        made.together = shards
+        with pytest.raises(OutOfMemory) as caught:
+            await made.check_launch(launch)
+        assert "; --shard here,there holds it together; --force" in (caught.value.hint or "")
         await made.check_launch(make_plan(LaunchRequest(model_name="smollm2", force=True), NodeConfig()))
         smaller = LaunchRequest(model_name="smollm2", options={"context_length": 2048, "kv_cells": 2048})
         await made.check_launch(make_plan(smaller, NodeConfig()))

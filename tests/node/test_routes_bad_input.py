@@ -127,7 +127,7 @@ WRONG: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     ((MODELS, {"model_name": 5}), "model_name", "got int"),
     ((MODELS, {"model_name": "echo", "model_uid": "../x"}), "model_uid", ""),
     ((MODELS, {"model_name": "echo", "model_uid": "instances"}), "model_uid", ""),
-    ((MODELS, {"model_name": "echo", "replica": 2}), "replica", "one replica"),
+    ((MODELS, {"model_name": "echo", "replica": 0}), "replica", "from 1 to 64"),
     ((MODELS, {"model_name": "echo", "gpu_idx": [0]}), "gpu_idx", "not supported"),
     ((MODELS, {"model_name": "echo", "model_type": "video"}), "model_type", "video"),
     ((MODELS, {"model_name": "echo", "model_uid": "e2", "colour": 1}), "colour", "colour"),

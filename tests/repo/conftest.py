@@ -1,4 +1,4 @@
-"""An environment for tests that install: what this one has but for llama.cpp, and packages made up on the spot."""
+"""An environment for tests that install: what this one has, without compiled engines, and packages made up here."""
 
 import io
 import os
@@ -110,8 +110,9 @@ def environment(tmp_path: Path) -> Environment:
     site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
     shared = tmp_path / "shared"
     shared.mkdir()
+    without = ("llama_cpp", "chatglm_cpp", "lib", "bin", "include", "_")
     for entry in Path(pytest.__file__).parents[1].iterdir():
-        if not entry.name.startswith(("llama_cpp", "lib", "bin", "include", "_")) or entry.suffix == ".so":
+        if not entry.name.startswith(without) or entry.suffix == ".so":
             (shared / entry.name).symlink_to(entry)
     (site / "shared.pth").write_text(f"{ROOT}\n{shared}\n")
     (tmp_path / "packages").mkdir()

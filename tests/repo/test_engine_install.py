@@ -137,13 +137,19 @@ def test_a_wrong_call_is_a_usage_error(environment, arguments: list[str], words:
     assert words in done.stderr
 
 
-def test_chatglm_gets_its_flags_and_is_told_unserved(environment):
+def test_chatglm_gets_its_flags(environment):
     environment.add_source("chatglm-cpp", "0.4.2", "chatglm_cpp")
     environment.add_source("ninja", "1.13.0", "ninja")
     done = environment.xin("engines", "install", "chatglm.cpp", "--yes")
     assert done.returncode == 0, done.stderr
     assert environment.flags("chatglm_cpp") == "-DCMAKE_POLICY_VERSION_MINIMUM=3.5|Ninja"
-    assert "no engine in this version loads it yet" in done.stderr
+    assert "no engine in this version loads it yet" not in done.stderr
+    [wheel] = environment.wheels()
+    assert wheel.name.startswith("chatglm_cpp-0.4.2-")
+    shown = listed(environment)["chatglm.cpp"]
+    assert (shown["installed"], shown["formats"], shown["version"]) == (True, ["ggml"], "0.4.2")
+    again = environment.xin("engines", "install", "chatglm.cpp", "--build")
+    assert again.returncode == 0 and len(environment.wheels()) == 1, again.stderr
 
 
 def test_the_list_tells_the_build_and_imports_nothing(environment):
@@ -156,11 +162,15 @@ def test_the_list_tells_the_build_and_imports_nothing(environment):
     assert after["llama.cpp"]["installed"]
     assert after["llama.cpp"]["version"] == "0.3.36"
     assert after["llama.cpp"]["formats"] == ["gguf"]
-    assert after["llama.cpp"]["details"] == {"backends": ["cpu", "rpc"], "rpc": True}
+    assert after["llama.cpp"]["details"] == {
+        "backends": ["cpu", "rpc"],
+        "rpc": True,
+        "build": "0.3.36, ggml 0, RPC unknown",
+    }
     assert after["echo"]["installed"]
     assert after["transformers"]["formats"] == ["gguf", "pytorch"]
-    for name in ("chatglm.cpp", "faster-whisper"):
-        assert after[name]["details"]["note"] == "no engine in this version loads it yet"
+    assert after["chatglm.cpp"]["missing"] == ["chatglm_cpp"]
+    assert after["faster-whisper"]["details"]["note"] == "no engine in this version loads it yet"
     table = environment.xin("engines").stdout
     assert "llama.cpp" in table
     assert "cpu, rpc" in table

@@ -28,6 +28,7 @@ class WorkerProcess:
     def __init__(
         self, engine: str, weights: list[str] | None = None, *, chat_sibling: str | None = None, **options: Any
     ) -> None:
+        self.engine = engine
         self.process = subprocess.Popen(
             [sys.executable, "-m", "xin.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

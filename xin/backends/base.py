@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from xin.errors import UnsupportedParameter, XinError
-from xin.worker.frames import Constraint, Ready, Sampling, TokenLogprob
+from xin.worker.frames import Constraint, Ready, Sampling, Share, TokenLogprob
 
 Progress = Callable[[float, str], None]
 FinishReason = Literal["stop", "length"]
@@ -69,7 +69,10 @@ class Load:
 
 @dataclass(slots=True)
 class Weights:
-    """What to load: `paths` on this machine, what the catalogue knows of the model, and the quantization."""
+    """What to load: `paths` on this machine, what the catalogue knows of the model, and the quantization.
+
+    `shares`: of a model that is divided over machines, which only the llama.cpp engine can be asked for.
+    """
 
     paths: list[str]
     model_name: str = ""
@@ -77,6 +80,7 @@ class Weights:
     chat_sibling: str | None = None
     abilities: list[str] | None = None
     quantization: str | None = None
+    shares: list[Share] = field(default_factory=list)
 
 
 class Engine(ABC):
@@ -85,6 +89,8 @@ class Engine(ABC):
     name: ClassVar[str]
     formats: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[tuple[str, ...]] = ()
+    # Settings that a request leaves unset, in place of the node's own: those that the engine lacks, for one.
+    sampling_defaults: ClassVar[dict[str, float | int]] = {}
 
     Options: ClassVar[type[msgspec.Struct]]  # launch options: each field is a launch flag, a form field, a line of docs
 
@@ -174,27 +180,29 @@ class Engine(ABC):
 
 
 class SequentialEngine(Engine):
-    """step() for an engine that can only generate one request at a time: implement generate()."""
+    """step() for an engine that can only write one answer at a time: implement generate()."""
 
     def __init__(self) -> None:
-        self._waiting: list[Request] = []
-        self._current: Iterator[Output] | None = None
-        self._current_id = 0
-        self._stopped: set[tuple[int, int]] = set()
+        self._waiting: list[tuple[Request, int]] = []
+        self._current: Iterator[Output | None] | None = None
+        self._running = (0, 0)
+        self._left = 0
 
     @abstractmethod
-    def generate(self, request: Request) -> Iterator[Output]:
-        """Yield outputs; the last of each choice has a finish reason."""
+    def generate(self, request: Request) -> Iterator[Output | None]:
+        """One answer, a token an output; it may end without a word. None: a step that gave nothing yet.
+
+        Each of the request's `n` choices is a call of its own. What reached `max_tokens` or was cancelled is closed.
+        """
 
     def submit(self, request: Request) -> None:
-        self._waiting.append(request)
+        self._waiting.extend((request, index) for index in range(request.n))
 
     def cancel(self, request_id: int, index: int | None = None) -> None:
-        if index is not None:
-            self._stopped.add((request_id, index))
-            return
-        self._waiting = [r for r in self._waiting if r.id != request_id]
-        if self._current is not None and self._current_id == request_id:
+        self._waiting = [
+            (request, i) for request, i in self._waiting if request.id != request_id or index not in (None, i)
+        ]
+        if self._running[0] == request_id and index in (None, self._running[1]):
             self._end()
 
     def busy(self) -> bool:
@@ -204,20 +212,27 @@ class SequentialEngine(Engine):
         if self._current is None:
             if not self._waiting:
                 return []
-            request = self._waiting.pop(0)
-            self._current, self._current_id = self.generate(request), request.id
-        output = next(self._current, None)
+            request, index = self._waiting.pop(0)
+            self._current, self._running, self._left = self.generate(request), (request.id, index), request.max_tokens
+        output = next(self._current, Output(0, 0, finish_reason="stop")) if self._left > 0 else Output(0, 0)
         if output is None:
-            self._end()
             return []
-        return [] if (output.request_id, output.index) in self._stopped else [output]
+        output.request_id, output.index = self._running
+        self._left -= output.tokens
+        if self._left <= 0 and output.finish_reason is None:
+            output.finish_reason = "length"
+        if output.error is not None:
+            self.cancel(output.request_id)
+        elif output.finish_reason is not None:
+            self._end()
+        return [output]
 
     def load_now(self) -> Load:
-        return Load(running=int(self._current is not None), waiting=len(self._waiting))
+        waiting = {request.id for request, _ in self._waiting} - {self._running[0]}
+        return Load(running=int(self._current is not None), waiting=len(waiting))
 
     def _end(self) -> None:
         close = getattr(self._current, "close", None)
-        self._current = None
-        self._stopped = {key for key in self._stopped if key[0] != self._current_id}
+        self._current, self._running = None, (0, 0)
         if close is not None:
             close()

@@ -52,6 +52,14 @@ def pairs(texts: Iterable[str] | None) -> dict[str, Any]:
     return found
 
 
+def numbers(text: str) -> list[int]:
+    """`0,1`: which accelerators."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"--gpu {text} is no list of numbers", "for example: --gpu 0,1")
+    return [int(part) for part in parts]
+
+
 def value_of(text: str) -> Any:
     """JSON where it is JSON (4096, 0.5, true, [1, 2]), else the text itself."""
     try:

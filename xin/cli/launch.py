@@ -31,7 +31,16 @@ def launch(
     node: arguments.Node = None,
     endpoint: arguments.Endpoint = None,
     force: Annotated[bool, typer.Option("--force", help="Also when the plan says that it does not fit.")] = False,
+    replica: Annotated[
+        int, typer.Option("--replica", "-r", min=1, metavar="N", help="Workers of it, spread over the nodes.")
+    ] = 1,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="N,N", help="The accelerators that it may use; default: all.")
+    ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Never end it to make room for another model.")] = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="NODE,NODE", help="Divide it over these nodes of the cluster.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the model is ready.")] = True,
     json: arguments.Json = False,
 ) -> None:
@@ -54,8 +63,11 @@ def launch(
         quantization=quantization,
         keep_alive=keep_alive,
         node=node,
+        replica=replica,
+        gpu=arguments.numbers(gpu) if gpu is not None else None,
         force=force,
         pin=pin,
+        shard=[name.strip() for name in shard.split(",")] if shard is not None else [],
         options=options,
     )
     _launch(request, endpoint=endpoint, wait=wait, json=json)

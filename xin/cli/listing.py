@@ -34,7 +34,7 @@ def _print_instances(instances: list[Instance]) -> None:
     if not instances:
         output.say("no model is running; launch one: xin launch MODEL (xin list --all shows which)")
         return
-    headers = ("UID", "NAME", "SIZE", "FORMAT", "QUANT", "STATE", "MEMORY")
+    headers = ("UID", "NAME", "SIZE", "FORMAT", "QUANT", "STATE", "MEMORY", "REQUESTS")
     rows = [
         (
             one.model_uid,
@@ -44,11 +44,14 @@ def _print_instances(instances: list[Instance]) -> None:
             one.quantization,
             one.state if one.state != "loading" else f"loading {one.progress:.0%}",
             output.size(one.worker.rss_bytes or sum(one.memory_bytes.values())),
+            str(one.stats.running + one.stats.waiting),
         )
         for one in instances
     ]
-    plain_table(headers, rows, right=("SIZE", "MEMORY"))
+    plain_table(headers, rows, right=("SIZE", "MEMORY", "REQUESTS"))
     for one in instances:
+        if one.shards:
+            output.say(f"{one.model_uid}: " + ", ".join(f"{part.layers} layers on {part.node}" for part in one.shards))
         if one.cause:
             output.say(output.one_line(f"{one.model_uid}: {one.cause}"))
 

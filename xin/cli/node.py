@@ -34,7 +34,8 @@ def node(
     name: Annotated[str | None, typer.Option("--name", help="What others call it [the host's name].")] = None,
     private: Annotated[bool, typer.Option("--private", help="Neither announce it nor look for others.")] = False,
     peer: Annotated[
-        list[str] | None, typer.Option("--peer", metavar="URL", help="A node on this machine; repeat.")
+        list[str] | None,
+        typer.Option("--peer", metavar="URL", help="A node on this machine, or HOST[:PORT] of a paired one; repeat."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=0, help="CPU threads for all models together.")

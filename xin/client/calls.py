@@ -13,6 +13,7 @@ import msgspec
 from xin.client.exchange import Call, Request, Stream, event_reader, exchange, reader
 from xin.client.prompt import Turns, messages_of, tools_of
 from xin.errors import BadRequest
+from xin.protocol.doctor import Checkup
 from xin.protocol.node import (
     CatalogueModel,
     Cluster,
@@ -30,6 +31,7 @@ from xin.protocol.node import (
     Plan,
     Recommendations,
     RemoveFiles,
+    ScaleReply,
     WeightFiles,
 )
 from xin.protocol.openai import (
@@ -77,6 +79,11 @@ def cluster() -> Call[Cluster]:
     return _get("/api/cluster", Cluster)
 
 
+def doctor() -> Call[Checkup]:
+    """What is well with the node, its machine, network and cluster, and what is not."""
+    return _get("/api/doctor", Checkup)
+
+
 def instances() -> Call[list[Instance]]:
     """Every launch on the node, in whatever state."""
     return _get("/api/instances", list[Instance])
@@ -122,9 +129,16 @@ def launch_anywhere(request: LaunchRequest, *, on_demand: bool = False) -> Call[
     return _launch_reply({**fields.pop("options"), **fields}, wait=False, on_demand=on_demand)
 
 
-def terminate(uid: str, *, kill: bool = False) -> Call[None]:
-    """End it; `kill` its process at once, even one that hangs."""
-    params = {"kill": "true"} if kill else {}
+def scale(uid: str, replica: int, *, wait: bool = True) -> Call[ScaleReply]:
+    """Run so many replicas in all, over the nodes; those that are too many answer what they have, and end then."""
+    params = {} if wait else {"wait_ready": "false"}
+    body = _encode({"replica": replica})
+    return exchange(Request("POST", f"{_model(uid)}/scale", params, body, timeout=None), reader(ScaleReply))
+
+
+def terminate(uid: str, *, kill: bool = False, here: bool = False) -> Call[None]:
+    """End it, all replicas on all nodes, or those of this node; `kill` its process at once, even one that hangs."""
+    params = {name: "true" for name, wanted in (("kill", kill), ("here", here)) if wanted}
     return exchange(Request("DELETE", _model(uid), params, timeout=None), _nothing)
 
 

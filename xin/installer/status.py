@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,9 @@ from xin import __version__
 from xin.backends import GROUP, missing
 from xin.installer.recipes import NOT_SERVED, RECIPES, Recipe
 from xin.protocol.node import EngineInfo
+
+_GGML_VERSION = re.compile(r"\.(\d+(?:\.\d+)*)")
+_PROTOCOL = re.compile(r"define RPC_PROTO_(MAJOR|MINOR|PATCH)_VERSION\s+(\d+)")
 
 
 def engine_infos() -> list[EngineInfo]:
@@ -50,7 +54,29 @@ def _build_details(name: str) -> dict[str, Any]:
     if name != "llama.cpp":
         return {}
     found = backends()
-    return {"backends": found, "rpc": "rpc" in found}
+    return {"backends": found, "rpc": "rpc" in found, "build": llama_build()}
+
+
+def llama_build() -> str:
+    """What must be the same on machines that run one model together: release, ggml's version, its RPC protocol."""
+    spec = find_spec("llama_cpp")
+    if spec is None or not spec.submodule_search_locations:
+        return ""
+    package = Path(spec.submodule_search_locations[0])
+    names = [found.name for found in (package / "lib").glob("libggml-base.*")]
+    versions = [found[1] for name in names if (found := _GGML_VERSION.search(name))]
+    ggml = max(versions, key=len, default="unknown")
+    return f"{_version('llama-cpp-python')}, ggml {ggml}, RPC {_rpc_protocol(package)}"
+
+
+def _rpc_protocol(package: Path) -> str:
+    """The header stands beside the package in llama-cpp-python's wheels."""
+    try:
+        header = (package.parent / "include" / "ggml-rpc.h").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "unknown"
+    numbers: dict[str, str] = dict(_PROTOCOL.findall(header))
+    return ".".join(numbers.get(part, "?") for part in ("MAJOR", "MINOR", "PATCH"))
 
 
 def _version(distribution: str) -> str | None:

@@ -40,6 +40,7 @@ from xin.node.keys import (
     EVENTS,
     FORCE,
     FORMATS,
+    HELPERS,
     IDENTITY,
     JOBS,
     KEY_BOOK,
@@ -52,7 +53,9 @@ from xin.node.keys import (
     PLANNER,
     RECOMMENDER,
     RELAY,
+    ROUTER,
     SAMPLER,
+    SPREAD,
     STOP,
     TRUST,
     VISITORS,
@@ -66,8 +69,12 @@ from xin.node.plan import Place, Planner
 from xin.node.plan_headers import RemoteHeaders
 from xin.node.recommend import Recommender
 from xin.node.relay import Relay
+from xin.node.replicas_routing import Router
+from xin.node.replicas_spread import Spread
 from xin.node.repo_formats import RepoFormats
 from xin.node.routes.table import routes
+from xin.node.shards.gathering import Gathering
+from xin.node.shards.helpers import Helpers
 from xin.node.trust.cluster import ClusterActs
 from xin.node.trust.lan_door import LanDoor
 from xin.node.trust.pairing import PairingDoor
@@ -112,6 +119,7 @@ def make_app(
     manager = app[MANAGER] = Manager(node, node_id=identity.id, node_name=identity.name, events=launches)
     sampler = app[SAMPLER] = Sampler(events, manager.workers, prober=Prober(sources(manager)) if sources else None)
     app[DESCRIPTION] = SelfDescription(node, identity, sampler, manager)
+    manager.devices = sampler.current
     planner = app[PLANNER] = Planner(node.model_dirs, partial(_place, app))
     planner.headers = RemoteHeaders(supply, paths.cache_dir() / "headers")
     manager.check = planner.check_launch
@@ -123,11 +131,16 @@ def make_app(
     jobs = app[JOBS] = Jobs(node, identity.name, book, launches, manager, supply, formats, changed)
     manager.fetch = jobs.fetch
     app[RELAY] = Relay(app[PEERS])
+    app[HELPERS] = Helpers(identity.name, lambda: manager.threads, partial(_place, app))
+    gathering = Gathering((identity.id, identity.name), app[RELAY], planner.runs.sizes, partial(_place, app))
+    manager.gather, planner.together = gathering.gather, gathering.offer
     app[PLACEMENT] = Placement((identity.id, identity.name), manager, app[RELAY], planner.plan)
+    app[ROUTER] = Router()
+    app[SPREAD] = Spread(identity.name, manager, app[RELAY], app[PLACEMENT])
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])
-    app.on_shutdown.extend([_drain, _close_visits])
+    app.on_shutdown.extend([_drain, _close_helpers, _close_visits])
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
     return app
@@ -260,6 +273,10 @@ async def _drain(app: web.Application) -> None:
     await asyncio.gather(drained, forced, return_exceptions=True)
     await app[PLANNER].close()
     app[EVENTS].close()
+
+
+async def _close_helpers(app: web.Application) -> None:
+    await app[HELPERS].close()
 
 
 async def _close_visits(app: web.Application) -> None:

@@ -17,6 +17,7 @@ from xin.node.keys import BODY_LIMIT, IDENTITY
 
 REQUEST_ID = "x-request-id"
 SERVED_BY = "xin-node"  # the name of the node that answered, percent-encoded
+RETRIED = "xin-retried"  # how many replicas were lost before one gave the answer
 log = logging.getLogger("xin.node")
 _encode = msgspec.json.Encoder().encode
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -44,6 +45,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """`on_response_prepare`: every response names its request and its node."""
     response.headers[REQUEST_ID] = request.get(REQUEST_ID, "")
     response.headers.setdefault(SERVED_BY, quote(request.app[IDENTITY].name))
+    if retried := request.get(RETRIED):
+        response.headers[RETRIED] = str(retried)
     response.headers["x-content-type-options"] = "nosniff"
     response.headers["Server"] = f"xin/{__version__}"
 

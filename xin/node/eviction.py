@@ -11,18 +11,27 @@ from xin.protocol.node import Instance
 def victims(runners: Iterable[InstanceRunner], bytes_: int) -> list[InstanceRunner]:
     """The least valuable ones that together hold so much; [] when all idle ones do not.
 
-    Ready, without a request, not pinned; those that came on demand first, of each kind the longest unused.
+    Ready, without a request, not pinned; those that came on demand first, of each kind the longest unused. The first of
+    several replicas goes last, and only with all the others.
     """
-    idle = [one for one in runners if one.state == "ready" and not one.keep_alive.held and not one.instance.pinned]
-    idle.sort(key=lambda one: (one.instance.explicit, one.instance.last_used_at or one.instance.ready_at or 0.0))
+    all_ = list(runners)
+    idle = [one for one in all_ if one.state == "ready" and not one.keep_alive.held and not one.instance.pinned]
+    needed = {one.instance.serves for one in all_ if one.instance.serves and one not in idle}
+    idle = [one for one in idle if one.uid not in needed]
     chosen: list[InstanceRunner] = []
     freed = 0
-    for one in idle:
+    for one in sorted(idle, key=lambda one: (one.instance.explicit, *_unused(one, idle))):
         chosen.append(one)
         freed += held_bytes(one.instance)
         if freed >= bytes_:
             return chosen
     return []
+
+
+def _unused(one: InstanceRunner, idle: Iterable[InstanceRunner]) -> tuple[float, bool]:
+    """Since when: of a first one not before its replicas."""
+    group = [one] if one.instance.serves else [other for other in idle if other.instance.served_uid == one.uid]
+    return max(other.instance.last_used_at or other.instance.ready_at or 0.0 for other in group), len(group) > 1
 
 
 def held_bytes(instance: Instance) -> int:

@@ -9,16 +9,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from xin.catalog.spec import ModelSpec
 from xin.errors import Busy, LaunchCancelled, OutOfMemory, XinError
+from xin.node.gpu_choice import environment
 from xin.node.instance_log import InstanceLog
 from xin.node.keep_alive import KeepAlive
 from xin.node.launch_plan import LaunchPlan
 from xin.node.plan_choice import Choice
+from xin.node.shards.company import Company, Gather, Order
 from xin.node.thread_budget import ThreadBudget
 from xin.node.worker_handle import WorkerHandle, fresh
 from xin.protocol.node import Event, Instance
@@ -84,6 +86,8 @@ class InstanceRunner:
         self._choice = Choice()  # what it found that must be otherwise
         self.notes: list[str] = []  # what was done so that it could run
         self.prepare: Prepare | None = None  # downloads what is not here, and tells what then is
+        self.gather: Gather | None = None  # finds the nodes that hold a part of it, where it is divided
+        self._company: Company | None = None
         self.keep_alive = KeepAlive(instance.keep_alive, lambda: owner.runner_idle(self))
         self._owner = owner
         self._events = events
@@ -94,6 +98,8 @@ class InstanceRunner:
         self._was_ready = False
         self._deaths = 0
         self._retry_at = 0.0
+        self.is_leaving = False  # takes no more requests, and ends when it has answered those that it has
+        self._ending = False
         self._published_at = 0.0
         self._publish_timer: asyncio.TimerHandle | None = None
         self._looked_at = 0.0
@@ -106,6 +112,11 @@ class InstanceRunner:
     @property
     def state(self) -> str:
         return self.instance.state
+
+    @property
+    def may_answer(self) -> bool:
+        """Ready, or leaving and not gone yet."""
+        return self.state == "ready" or (self.is_leaving and not self._ending)
 
     def answers_to(self, name: str) -> bool:
         """By its launch name; its uid is looked up before."""
@@ -131,6 +142,16 @@ class InstanceRunner:
         self._settle(error)
         self._owner.runner_failed(self, first_load=not self._was_ready)
 
+    def tell(self, **fields: object) -> None:
+        """Change what others see of it."""
+        self._change(**fields)
+
+    def leave(self) -> None:
+        """It goes on answering what it has; `stop` follows when that is done."""
+        self.is_leaving = True
+        self.keep_alive.change(None)
+        self._change(state="stopping", stage="leaving", progress=0.0)
+
     async def wait_ready(self) -> None:
         """Raises why it is not: the error of its load, or LaunchCancelled."""
         await self._settled.wait()
@@ -151,9 +172,10 @@ class InstanceRunner:
 
     async def stop(self, error: XinError | None = None, close_seconds: float = CLOSE_SECONDS) -> None:
         """End the worker and everything here; waiters get `error`. Returns when the process is gone. Idempotent."""
-        if self.state == "stopping":
+        if self._ending:
             await self.gone.wait()
             return
+        self._ending = True
         self._change(state="stopping", stage="", progress=0.0)
         self._settle(error or LaunchCancelled(f"the launch of {self.uid} was cancelled"))
         self.keep_alive.close()
@@ -163,6 +185,7 @@ class InstanceRunner:
                 await asyncio.wait({task})
         if self._handle is not None:
             await self._handle.close(close_seconds)
+        await self._part()
         if self._publish_timer is not None:
             self._publish_timer.cancel()
         self.log.note("terminated")
@@ -194,7 +217,12 @@ class InstanceRunner:
             return
         while True:
             cause = await self._live_once()
-            if not self._was_ready or self._deaths >= QUICK_DEATHS:
+            is_lost = self._company is not None and self._company.is_lost
+            await self._part()
+            if self.is_leaving:
+                return
+            if not self._was_ready or self._deaths >= QUICK_DEATHS or is_lost:
+                self._clear_worker()
                 self.fail(cause)
                 return
             await self._back_off(cause)
@@ -227,25 +255,48 @@ class InstanceRunner:
             self._choice = await self._checked(self.check)
         spec = self._choice.spec or self.plan.spec
         self._change(**_told(spec))
+        options = {**self.plan.options, **self._choice.options}
+        company = await self._gathered(spec, options)
         load = Load(
             engine=spec.engine,
             weights=spec.weights,
-            options={**self.plan.options, **self._choice.options},
+            options={**options, **(company.options if company else {})},
             model_name=spec.name,
             prompt_style=spec.prompt_style,
             chat_sibling=spec.chat_sibling,
             abilities=spec.abilities or None,
             quantization=spec.quantization,
+            shares=company.shares if company else [],
         )
         threads = self._budget.initial(self.plan.threads)
-        self._handle = await WorkerHandle.start(load, name=self.uid, threads=threads, log=self.log, listener=self)
+        environ = environment(self.instance.gpu)
+        self._handle = await WorkerHandle.start(
+            load, name=self.uid, threads=threads, log=self.log, listener=self, environ=environ
+        )
         self.instance.worker.pid = self._handle.pid
+        if company is not None:
+            company.guard(self._handle)
         try:
             await self._handle.wait_ready()
         except XinError:
             await self._handle.close()
             raise
         return self._handle
+
+    async def _gathered(self, spec: ModelSpec, options: dict[str, Any]) -> Company | None:
+        """The helpers of this life of it; they end with `_part`, after the worker."""
+        request = self.plan.request
+        if not request.shard or self.gather is None:
+            return None
+        self._change(stage="gathering nodes")
+        self._company = await self.gather(Order(self.uid, spec.weights[0], request.shard, options, request.force))
+        self._change(stage="loading", shards=self._company.parts)
+        return self._company
+
+    async def _part(self) -> None:
+        company, self._company = self._company, None
+        if company is not None:
+            await company.close()
 
     async def _foreseen(self, check: Check) -> Choice:
         """As `_checked`, before a download: nothing ends yet for what may come in hours."""
@@ -286,7 +337,7 @@ class InstanceRunner:
             n_parallel=ready.n_parallel,
             model_ability=ready.abilities or self.instance.model_ability,
             memory_bytes=ready.memory_bytes,
-            notes=[*self.notes, *self._choice.notes, *ready.notes],
+            notes=[*self.notes, *self._choice.notes, *(self._company.notes if self._company else ()), *ready.notes],
         )
         self._settle(None)
         self.keep_alive.touch()
@@ -298,13 +349,17 @@ class InstanceRunner:
         log.warning("%s: %s; restarting in %.0f s", self.uid, cause.message, seconds)
         self.log.note(f"{cause.message}; restarting in {seconds:.0f} s", level="error")
         self.keep_alive.close()
-        self.instance.worker.pid, self.instance.worker.rss_bytes = None, 0
+        self._clear_worker()
         self.instance.worker.restarts += 1
-        stats = self.instance.stats
-        stats.running, stats.waiting, stats.tokens_per_second, stats.kv_used = 0, 0, 0.0, 0
         self._change(state="loading", stage="restarting", progress=0.0, cause=cause.message, hint=cause.hint)
         self._retry_at = time.monotonic() + seconds
         await asyncio.sleep(seconds)
+
+    def _clear_worker(self) -> None:
+        """What is told of a process that is gone."""
+        self.instance.worker.pid, self.instance.worker.rss_bytes = None, 0
+        stats = self.instance.stats
+        stats.running, stats.waiting, stats.tokens_per_second, stats.kv_used = 0, 0, 0.0, 0
 
     def _settle(self, error: XinError | None) -> None:
         self.error = error

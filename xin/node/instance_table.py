@@ -31,6 +31,15 @@ class InstanceTable:
         if self._runners.get(runner.uid) is runner:
             del self._runners[runner.uid]
 
+    def replicas(self, uid: str) -> list[InstanceRunner]:
+        """All that serve `uid`, the first one first."""
+        return [runner for runner in self._runners.values() if runner.instance.served_uid == uid]
+
+    def orphans(self, uid: str) -> list[InstanceRunner]:
+        """Replicas of a first one that has failed."""
+        first = self._runners.get(uid)
+        return [one for one in self.replicas(uid) if one is not first] if first and first.state == "failed" else []
+
     def clear(self) -> None:
         self._runners.clear()
 
@@ -42,7 +51,7 @@ class InstanceTable:
         runner = self._runners.get(name)
         if runner is not None:
             return runner
-        named = [runner for runner in self._runners.values() if runner.answers_to(name)]
+        named = [one for one in self._runners.values() if one.answers_to(name) and not one.instance.serves]
         return min(named, key=lambda runner: _PREFERENCE.index(runner.state), default=None)
 
     def required(self, name: str) -> InstanceRunner:
@@ -64,7 +73,8 @@ class InstanceTable:
         """The one that this launch means, or None for a new one. Conflict when its uid is something else's."""
         uid = plan.request.model_uid
         if uid is None:
-            same = (runner for runner in self._runners.values() if runner.plan.same_model(plan))
+            firsts = (runner for runner in self._runners.values() if not runner.instance.serves)
+            same = (runner for runner in firsts if runner.plan.same_model(plan))
             return next((runner for runner in same if runner.state != "failed"), None)
         runner = self._runners.get(uid)
         if runner is None or runner.state == "failed":

@@ -35,7 +35,8 @@ class LaunchJobs:
     def publish(self, event: Event) -> None:
         self._events.publish(event)
         if event.instance is not None:
-            self._follow(event.instance)
+            if not event.instance.serves:  # the launch is its first replica's
+                self._follow(event.instance)
         elif event.type == "instance_removed" and event.model_uid is not None:
             _, record = self._records.pop(event.model_uid, (0.0, None))
             if record is not None and not record.ended:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from xin.node.plan import Planner
     from xin.node.recommend import Recommender
     from xin.node.relay import Relay
+    from xin.node.replicas_routing import Router
+    from xin.node.replicas_spread import Spread
     from xin.node.repo_formats import RepoFormats
+    from xin.node.shards.helpers import Helpers
     from xin.node.trust.cluster import ClusterActs
     from xin.node.trust.lan_door import LanDoor
     from xin.node.trust.pairing import PairingDoor
@@ -51,5 +54,8 @@ CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")
 MEMBER_WEIGHTS: web.AppKey[MemberWeights] = web.AppKey("member_weights")
 RELAY: web.AppKey[Relay] = web.AppKey("relay")
 PLACEMENT: web.AppKey[Placement] = web.AppKey("placement")
+ROUTER: web.AppKey[Router] = web.AppKey("router")
+SPREAD: web.AppKey[Spread] = web.AppKey("spread")
+HELPERS: web.AppKey[Helpers] = web.AppKey("helpers")
 BODY_LIMIT: web.AppKey[int] = web.AppKey("body_limit")
 VISITORS: web.AppKey[Visitors] = web.AppKey("visitors")

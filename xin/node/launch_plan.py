@@ -14,6 +14,7 @@ from xin.config import NodeConfig
 from xin.errors import BadRequest, XinError
 from xin.node.hub import is_offline
 from xin.node.keep_alive import parse_keep_alive
+from xin.node.local_models import GGUF_ENGINE
 from xin.node.resolve import on_disk, resolve
 from xin.protocol.node import RESERVED_UIDS, UID_HINT, UID_PATTERN, LaunchRequest
 from xin.worker.options import convert_options
@@ -21,6 +22,7 @@ from xin.worker.options import convert_options
 _OFFLINE = "HF_HUB_OFFLINE is set: unset it and start the node again, or fetch it with: hf download"
 _UID = re.compile(UID_PATTERN)
 _LONGEST_BASE = 120
+MOST_REPLICAS = 64
 _LANGUAGE_MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
 
 
@@ -35,7 +37,8 @@ class LaunchPlan:
     keep_alive: float | None
 
     def same_model(self, other: LaunchPlan) -> bool:
-        return self.spec == other.spec and self.all_options == other.all_options
+        own, others = (plan.request.shard for plan in (self, other))
+        return self.spec == other.spec and self.all_options == other.all_options and own == others
 
     @property
     def threads(self) -> int | None:
@@ -76,6 +79,10 @@ def make_plan(request: LaunchRequest, config: NodeConfig, *, preferred_engine: s
         takes = ", ".join(sorted(engine.formats))
         message = f"engine {spec.engine} cannot load {spec.format} ({spec.name})"
         raise BadRequest(message, f"{spec.engine} takes: {takes}", param="model_engine")
+    if request.shard and spec.engine != GGUF_ENGINE:
+        hint = f"leave shard out, or take a GGUF with {GGUF_ENGINE}"
+        raise BadRequest(f"shard: {spec.engine} cannot divide a model over nodes", hint, param="shard")
+    spec.sampling = {**engine.sampling_defaults, **spec.sampling}
     all_options: dict[str, Any] = msgspec.to_builtins(convert_options(engine, request.options))
     options = {key: all_options[key] for key, value in request.options.items() if value is not None}
     return LaunchPlan(request, spec, options, all_options, keep_alive)
@@ -87,6 +94,13 @@ def check_uid(uid: str) -> None:
         raise BadRequest(f"{uid[:140]!r} is not a model uid", UID_HINT, param="model_uid")
     if uid in RESERVED_UIDS:
         raise BadRequest(f"{uid!r} is a word of the API, not a model uid", "choose another name", param="model_uid")
+
+
+def check_replica(count: int) -> None:
+    """Raises BadRequest for what is no number of replicas on one node."""
+    if not 1 <= count <= MOST_REPLICAS:
+        hint = "to end it: xin terminate UID" if count < 1 else "spread them over more nodes"
+        raise BadRequest(f"replica is {count}: from 1 to {MOST_REPLICAS} on one node", hint, param="replica")
 
 
 def _no_engine(spec: ModelSpec) -> str:
@@ -101,7 +115,12 @@ def _check_fields(request: LaunchRequest) -> None:
         check_uid(request.model_uid)
     if not request.model_name:
         raise BadRequest("model_name is empty", "xin list --all shows those that there are", param="model_name")
-    if request.replica != 1:
-        raise BadRequest(f"replica is {request.replica}: only one is supported", "leave it out", param="replica")
+    check_replica(request.replica)
+    if request.shard and "n_gpu_layers" in request.options:
+        raise BadRequest(
+            "n_gpu_layers: the nodes of shard divide the layers by free memory", "leave it out", param="n_gpu_layers"
+        )
+    if request.shard and request.replica > 1:
+        raise BadRequest("replica: a model that is divided over nodes runs once", "leave it out", param="replica")
     if request.model_type is not None and request.model_type.lower() not in _LANGUAGE_MODEL_TYPES:
         raise BadRequest(f"model_type {request.model_type!r} is not supported", "leave it out", param="model_type")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
@@ -18,22 +19,25 @@ from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
 from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
 from xin.node.eviction import victims
+from xin.node.gpu_choice import check_gpu, share
 from xin.node.instance_log import InstanceLog
 from xin.node.instance_runner import Check, InstanceRunner, Publisher
 from xin.node.instance_table import InstanceTable
 from xin.node.launch_plan import LaunchPlan, make_plan
 from xin.node.local_models import known_models
+from xin.node.own_tasks import OwnTasks
+from xin.node.replicas import Picked, Replicas
 from xin.node.resolve import not_known
+from xin.node.shards.company import Gather
 from xin.node.state import DesiredLaunch, DesiredState
 from xin.node.thread_budget import ThreadBudget, usable_cores
 from xin.node.worker_handle import WorkerHandle
-from xin.protocol.node import Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
+from xin.protocol.node import Device, Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
 
 STOP_CLOSE_SECONDS = 3.0
 READING_SECONDS = 1.1  # devices are read at most once a second: only then is seen what has become free
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 Settle = Callable[[LaunchRequest], Awaitable[LaunchRequest]]
 
 
@@ -62,12 +66,15 @@ class Manager:
         self._budget = ThreadBudget(config.threads or 1)
         self._desired = DesiredState.of_node(config.port)
         self._runners = InstanceTable()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = OwnTasks()
         self._restored: set[str] = set()
         self._released = asyncio.Event()
+        self._replicas = Replicas(self._runners, self, self._released, self._tasks.in_background)
         self._stopping = False
         self.check: Check | None = None  # of a launch, before its worker starts
         self.fetch: Fetcher | None = None  # returns when all is on the disk
+        self.devices: Callable[[], Awaitable[list[Device]]] | None = None  # of this machine
+        self.gather: Gather | None = None  # the nodes that help a launch that is divided
         self.settle: Settle | None = None  # tells what only a hub knows of a request
 
     @property
@@ -90,14 +97,12 @@ class Manager:
         else:
             self._stopping = True
             self._events.publish(Event(type="stopping", at=time.time()))
-            await self._stop_all([runner for runner in self._runners if runner.state != "ready"], busy)
+            unready = [one for one in self._runners if one.state != "ready" and not one.is_leaving]
+            await self._stop_all(unready, busy)
             await self._drain(drain_seconds)
         await self._stop_all([*self._runners], busy)
         self._runners.clear()
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._desired.settle()
         self._budget.close()
         log.info("all models have ended")
@@ -108,24 +113,42 @@ class Manager:
         A caller that is cancelled leaves the launch going. Raises BadRequest, ModelNotFound, EngineMissing, Conflict
         at once; with `wait` also what the load raises, and LaunchCancelled.
         """
-        runner = await self._own(self._admit(request, explicit))
+        runner = await self._tasks.run(self._admit(request, explicit))
         if wait:
-            await runner.wait_ready()
+            await self._all_ready(runner)
         return runner.snapshot()
+
+    async def scale(self, uid: str, count: int, *, wait: bool = True) -> int:
+        """Run `count` replicas of what runs; with `wait`, return when they are ready. How many still leave.
+
+        With 0 all leave: each ends once it has answered what it was asked. Raises ModelNotFound, BadRequest, and with
+        `wait` what their loads raise.
+        """
+        first = self._runners.by_uid(uid)
+        if first.instance.serves:
+            raise BadRequest(f"{uid} is one replica of {first.instance.serves}", "scale that", param="model_uid")
+        if count == 0:
+            await self._tasks.run(self._leave(first))
+        else:
+            await self._tasks.run(self._replicas.scale(first, count))
+            if wait:
+                await self._all_ready(first)
+        return sum(one.is_leaving for one in self._runners.replicas(uid))
 
     async def terminate(self, uid: str, *, kill: bool = False) -> None:
         """End it, whatever its state, and forget it. Returns when its memory is free. `kill`: its process at once."""
         runner = self._runners.by_uid(uid)
         if kill:
-            runner.kill()
-        await self._own(self._end(runner))
+            for one in [runner] if runner.instance.serves else self._runners.replicas(uid):
+                one.kill()
+        await self._tasks.run(self._end(runner))
 
     async def cancel_launch(self, uid: str) -> None:
         """End a launch in flight, or a restart; its waiters get LaunchCancelled. Conflict when it is not in flight."""
         runner = self._runners.by_uid(uid)
         if runner.state not in ("loading", "downloading"):
             raise Conflict(f"{uid} is not being launched: it is {runner.state}", f"to end it: xin terminate {uid}")
-        await self._own(self._end(runner))
+        await self._tasks.run(self._end(runner))
 
     def instances(self) -> list[Instance]:
         return [runner.snapshot() for runner in self._runners]
@@ -138,7 +161,8 @@ class Manager:
 
     def request_of(self, uid: str) -> LaunchRequest:
         """What the instance was launched with."""
-        return self._runners.required(uid).plan.request
+        first = self._runners.required(uid)
+        return msgspec.structs.replace(first.plan.request, replica=first.instance.replica)
 
     def workers(self) -> dict[str, WorkerInfo]:
         """By uid; only instances that have a process."""
@@ -149,21 +173,23 @@ class Manager:
         return await asyncio.to_thread(known_models, self._config.model_dirs)
 
     @asynccontextmanager
-    async def lease(self, model: str) -> AsyncIterator[Lease]:
+    async def lease(self, model: str, body: bytes = b"") -> AsyncIterator[Lease]:
         """The worker of a uid or launch name; a known local model is launched, a load in flight joined.
 
-        Raises ModelNotFound, Busy, and what its load raises.
+        `body`: the request's, by which one of several replicas is chosen. Raises ModelNotFound, Busy, and what its load
+        raises.
         """
-        runner = self._runners.find(model)
-        if runner is None or runner.state != "ready" or self._stopping:
-            runner = await self._wake(model)
+        picked = None if self._stopping else self._replicas.pick(model, body)
+        if picked is None:
+            picked = Picked(await self._wake(model))
+        runner = picked.runner
         keep_alive, instance = runner.keep_alive, runner.instance
         if keep_alive.held >= instance.n_parallel + self._config.max_waiting:
             raise Busy(f"{keep_alive.held} requests already wait for {instance.model_uid}", "try again later")
         keep_alive.hold()
         try:
-            handle = await runner.acquire()
-            yield Lease(instance, handle)
+            with self._replicas.answering(picked):
+                yield Lease(instance, await runner.acquire())
         finally:
             instance.last_used_at = time.time()
             keep_alive.release()
@@ -172,14 +198,17 @@ class Manager:
     # -- RunnerOwner
 
     def runner_idle(self, runner: InstanceRunner) -> None:
-        if not self._stopping and runner.state == "ready":
+        group = self._runners.replicas(runner.instance.served_uid)
+        if any(one.keep_alive.held or one.state in ("loading", "downloading") for one in group):
+            runner.keep_alive.touch()  # they end together
+        elif not self._stopping and runner.state == "ready":
             log.info("%s was idle for %g s and is unloaded", runner.uid, runner.keep_alive.seconds or 0)
-            self._in_background(self._unload(runner))
+            self._tasks.in_background(self._unload(self._runners.by_uid(runner.instance.served_uid)))
 
     def runner_failed(self, runner: InstanceRunner, first_load: bool) -> None:
         """A launch that never ran is not tried again at the next start, unless that is where it comes from."""
         if first_load and runner.uid not in self._restored:
-            self._in_background(self._desired.remove(runner.uid))
+            self._tasks.in_background(self._desired.remove(runner.uid))
 
     def has_room(self, runner: InstanceRunner, bytes_: int) -> bool:
         """Would `make_room` find it?"""
@@ -193,10 +222,27 @@ class Manager:
             note = f"ended {one.uid}, idle for {idle:.0f} s, to make room (launch with --pin to keep it)"
             log.info("%s: %s", runner.uid, note)
             runner.notes.append(note)
-            await self._own(self._end(one))
+            await self._tasks.run(self._end(one))
         if chosen:
             await asyncio.sleep(READING_SECONDS)
         return bool(chosen)
+
+    # -- ReplicaMaker
+
+    def make_replica(self, uid: str, first: InstanceRunner) -> InstanceRunner:
+        made = self._new_runner(uid, first.plan, first.instance.explicit, serves=first.uid)
+        index = int(uid.rpartition("@")[2]) - 1
+        made.instance.gpu = share(first.plan.request.gpu, index, max(first.instance.replica, index + 1))
+        return made
+
+    async def keep_count(self, first: InstanceRunner) -> None:
+        if first.instance.explicit:
+            await self._desired.put(first.uid, self._desired_launch(first))
+
+    async def _all_ready(self, first: InstanceRunner) -> None:
+        await first.wait_ready()
+        for one in self._replicas.members(first.uid):
+            await one.wait_ready()
 
     # -- launching
 
@@ -205,19 +251,26 @@ class Manager:
         self._check_accepting(request)
         if self.settle is not None:
             request = await self.settle(request)
+        if request.gpu is not None:
+            check_gpu(request.gpu, await self.devices() if self.devices is not None else [], self._node_name)
         preferred = "" if explicit else self._config.engine
         plan = await asyncio.to_thread(make_plan, request, self._config, preferred_engine=preferred)
         while True:
             self._check_accepting(request)
             runner = self._runners.meant_by(plan)
             if runner is None:
+                if orphans := self._runners.orphans(request.model_uid or plan.base_uid):
+                    await asyncio.gather(*(self._end(one) for one in orphans))
+                    continue
                 break
             if runner.state != "stopping":
                 await self._adopt(runner, plan, explicit)
                 return runner
             await runner.gone.wait()
         uid = request.model_uid or self._runners.free_uid(plan.base_uid)
-        return self._begin(uid, plan, explicit)
+        runner = self._begin(uid, plan, explicit)
+        self._replicas.grow(runner, request.replica)
+        return runner
 
     def _check_accepting(self, request: LaunchRequest) -> None:
         if self._stopping:
@@ -231,8 +284,8 @@ class Manager:
         self._restored.discard(uid)
         runner = self._new_runner(uid, plan, explicit)
         log.info("launching %s (%s, %s)", uid, plan.spec.engine, plan.spec.quantization)
-        desired = self._desired_launch(uid, plan)
-        runner.start(partial(self._desired.put, uid, desired) if explicit else None)
+        runner.instance.replica = plan.request.replica
+        runner.start(partial(self._desired.put, uid, self._desired_launch(runner)) if explicit else None)
         return runner
 
     async def _restore(self, uid: str, desired: DesiredLaunch) -> None:
@@ -249,6 +302,7 @@ class Manager:
             return
         log.info("bringing %s back", uid)
         runner.start()
+        self._replicas.grow(runner, desired.request.replica)
 
     async def _adopt(self, runner: InstanceRunner, plan: LaunchPlan, explicit: bool) -> None:
         """What runs on demand becomes explicit when someone launches it; a keep-alive that is given counts from now."""
@@ -259,12 +313,16 @@ class Manager:
         instance.pinned = instance.pinned or plan.request.pin
         if explicit and not instance.explicit:
             instance.explicit = True
-            await self._desired.put(runner.uid, self._desired_launch(runner.uid, plan))
+            runner.plan = dataclasses.replace(runner.plan, request=plan.request)
+            await self.keep_count(runner)
+        if plan.request.replica > len(self._replicas.members(runner.uid)):
+            await self._replicas.scale(runner, plan.request.replica)
 
-    def _desired_launch(self, uid: str, plan: LaunchPlan) -> DesiredLaunch:
-        return DesiredLaunch(msgspec.structs.replace(plan.request, model_uid=uid), plan.spec)
+    def _desired_launch(self, first: InstanceRunner) -> DesiredLaunch:
+        request = msgspec.structs.replace(first.plan.request, model_uid=first.uid, replica=first.instance.replica)
+        return DesiredLaunch(request, first.plan.spec)
 
-    def _new_runner(self, uid: str, plan: LaunchPlan, explicit: bool) -> InstanceRunner:
+    def _new_runner(self, uid: str, plan: LaunchPlan, explicit: bool, serves: str = "") -> InstanceRunner:
         """Enter it under its uid; a failed one that had the uid is dropped."""
         keep_alive = self._config.keep_alive if plan.keep_alive is None and not explicit else plan.keep_alive
         spec = plan.spec
@@ -283,6 +341,8 @@ class Manager:
             sampling=spec.sampling,
             weights=spec.weights,
             node=self._node_name,
+            serves=serves,
+            gpu=share(plan.request.gpu, 0, plan.request.replica),
             explicit=explicit,
             pinned=plan.request.pin,
             keep_alive=keep_alive,
@@ -292,10 +352,10 @@ class Manager:
         runner = InstanceRunner(
             instance, plan, owner=self, events=self._events, budget=self._budget, log=InstanceLog(log_file)
         )
-        runner.check = self.check
+        runner.check, runner.gather = self.check, self.gather
         runner.prepare = partial(self._fetched, is_restored=uid in self._restored)
         if (old := self._runners.put(runner)) is not None:
-            self._in_background(old.discard())
+            self._tasks.in_background(old.discard())
         return runner
 
     async def _fetched(self, plan: LaunchPlan, told: Callable[[float, str], None], *, is_restored: bool) -> LaunchPlan:
@@ -320,9 +380,9 @@ class Manager:
                 raise Busy("this node is stopping", "ask another node, or try again when it is back")
             runner = self._runners.find(model)
             if runner is None:
-                return await self._own(self._launch_known(model))
+                return await self._tasks.run(self._launch_known(model))
             if runner.state == "failed" and not runner.instance.explicit:
-                return await self._own(self._launch_known(runner.plan.request.model_name))
+                return await self._tasks.run(self._launch_known(runner.plan.request.model_name))
             if runner.state != "stopping":
                 return runner
             await runner.gone.wait()
@@ -340,13 +400,28 @@ class Manager:
             await self._end(runner)
 
     async def _end(self, runner: InstanceRunner) -> None:
-        await runner.stop()
-        self._runners.remove(runner)
-        log.info("%s is terminated", runner.uid)
-        await self._desired.remove(runner.uid)
+        """The first one of a uid ends all of them; another one leaves the rest."""
+        uid = runner.instance.served_uid
+        group = [runner] if runner.instance.serves else self._runners.replicas(uid)
+        await asyncio.gather(*(one.stop() for one in group))
+        for one in group:
+            self._runners.remove(one)
+            log.info("%s is terminated", one.uid)
+        if not runner.instance.serves:
+            await self._desired.remove(uid)
+        elif members := self._replicas.members(uid):
+            members[0].tell(replica=len(members))
+            await self.keep_count(members[0])
+
+    async def _leave(self, first: InstanceRunner) -> None:
+        """Returns at once; they end when they have answered."""
+        for one in self._replicas.members(first.uid):
+            one.leave()
+            self._tasks.in_background(self._replicas.drained(one))
+        await self._desired.remove(first.uid)
 
     async def _stop_all(self, runners: list[InstanceRunner], error: XinError) -> None:
-        await asyncio.gather(*(self._own(runner.stop(error, STOP_CLOSE_SECONDS)) for runner in runners))
+        await asyncio.gather(*(self._tasks.run(runner.stop(error, STOP_CLOSE_SECONDS)) for runner in runners))
 
     async def _drain(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -363,34 +438,8 @@ class Manager:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._released.wait(), left)
 
-    # -- tasks
-
-    async def _own(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it in the manager's own task: the caller may be cancelled, the work goes on."""
-        return await asyncio.shield(self._start_task(work))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        self._start_task(work).add_done_callback(_tell_error)
-
-    def _start_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-        return task
-
-    def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: the caller may be gone
-
 
 def _downloaded(job: Job) -> str:
     speed = f", {job.bytes_per_second / 1e6:.1f} MB/s" if job.bytes_per_second else ""
     how = {"paused": "paused at", "waiting": "waits for other downloads at"}.get(job.state, "downloading")
     return f"{how} {job.bytes_done / 1e6:.0f} of {job.bytes_total / 1e6:.0f} MB{speed}"
-
-
-def _tell_error(task: asyncio.Task[None]) -> None:
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        log.error("%s", error, exc_info=None if isinstance(error, XinError) else error)

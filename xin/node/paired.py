@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from collections.abc import Sequence as Many
 from typing import Any
 
 import aiohttp
@@ -32,9 +33,17 @@ class PairedFollower(Follower):
     relation = "peer"
     silence_seconds = SILENCE_SECONDS
 
-    def __init__(self, session: aiohttp.ClientSession, trust: Trust, member: Member, **callbacks: Any) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        trust: Trust,
+        member: Member,
+        elsewhere: Many[tuple[str, int]] = (),
+        **callbacks: Any,
+    ) -> None:
         super().__init__(session, "", None, **callbacks)
         self.member = member
+        self._elsewhere = elsewhere
         self._trust = trust
         self._query = PING
         self._turn = -1
@@ -42,6 +51,9 @@ class PairedFollower(Follower):
 
     def give_up(self) -> None:
         """A member that ended is still one: it is gone, and may come back."""
+        if self._stopping and self.peer is not None:  # it said so: what it ran is not expected back
+            self.peer.instances = []
+            self._on_peer(self.peer, True)
         self._stopping = False
         self._lost()
 
@@ -54,11 +66,12 @@ class PairedFollower(Follower):
         """The handshake proves who it is; the next address in turn is tried."""
         papers = self._trust.papers
         member = self.member
-        if papers is None or not self._trust.is_open or not member.addresses:
+        ways = [*((address, member.port) for address in member.addresses), *self._elsewhere]
+        if papers is None or not self._trust.is_open or not ways:
             raise Forbidden(f"there is no way to {member.name}")
         self._turn += 1
-        address = member.addresses[self._turn % len(member.addresses)]
-        self.endpoint = f"https://[{address}]:{member.port}" if ":" in address else f"https://{address}:{member.port}"
+        address, port = ways[self._turn % len(ways)]
+        self.endpoint = f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
         self.how = tls_of(self._trust, member)
         body = msgspec.json.encode(await self._trust.own_member())
         timeout = aiohttp.ClientTimeout(total=GREET_SECONDS)
@@ -72,17 +85,21 @@ class PairedFollower(Follower):
 
 
 class PairedNodes:
-    """`start`, then `reconcile` whenever members may have changed. What it hears goes to the callbacks of Follower."""
+    """`elsewhere`: where a member may be found that is not where it was, host and port, each tried for all of them.
+
+    `start`, then `reconcile` whenever members may have changed. What it hears goes to the callbacks of Follower."""
 
     def __init__(
         self,
         trust: Trust,
+        elsewhere: Many[tuple[str, int]] = (),
         *,
         on_peer: Callable[[Peer, bool], None],
         on_left: Callable[[Peer], None],
         on_samples: Callable[[Event], None],
     ) -> None:
         self._trust = trust
+        self._elsewhere = elsewhere
         self._callbacks = {"on_peer": on_peer, "on_left": on_left, "on_samples": on_samples}
         self._on_peer = on_peer
         self._on_left = on_left
@@ -136,7 +153,9 @@ class PairedNodes:
         return found[0] if found else None
 
     def _follow(self, session: aiohttp.ClientSession, member: Member) -> None:
-        follower = PairedFollower(session, self._trust, member, samples=self._samples, **self._callbacks)
+        follower = PairedFollower(
+            session, self._trust, member, self._elsewhere, samples=self._samples, **self._callbacks
+        )
         self._following[member.id] = follower, _task(follower.run(), member.id)
         assert follower.peer is not None
         self._on_peer(follower.peer, True)

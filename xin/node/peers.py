@@ -43,7 +43,7 @@ class Peers:
 
     `trust`: whose members to follow.
 
-    Raises UsageError for a `peers` URL that is not on loopback.
+    Raises UsageError for what is no address of a node in `peers`.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class Peers:
         self._identity = identity
         self._events = events
         self._interfaces = interfaces
-        self._static = [loopback_endpoint(url) for url in config.peers]
+        self._static = [loopback_endpoint(url) for url in config.peers if lan_address(url) is None]
+        elsewhere = [address for url in config.peers if (address := lan_address(url)) is not None]
         self._peers: dict[str, Peer] = {}
         self._followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,9 +69,12 @@ class Peers:
         self._session: aiohttp.ClientSession | None = None
         self.on_change: list[Callable[[Peer], None]] = []
         self._announced_anew = asyncio.Event()
+        self.mdns = "not announced yet"  # or "announced", or why not
         self._paired: PairedNodes | None = None
         if trust is not None:
-            self._paired = PairedNodes(trust, on_peer=self._on_peer, on_left=self._on_left, on_samples=self._on_samples)
+            self._paired = PairedNodes(
+                trust, elsewhere, on_peer=self._on_peer, on_left=self._on_left, on_samples=self._on_samples
+            )
             trust.on_papers.append(self._announce_anew)
 
     async def __aenter__(self) -> Peers:
@@ -226,8 +230,10 @@ class Peers:
                     NodeBrowser(mdns, self._on_found, self._on_lost),
                     Advertiser(mdns, self._announcement()),
                 ):
+                    self.mdns = "announced"
                     await self._announced_anew.wait()
             except XinError as exc:
+                self.mdns = exc.message
                 log.warning("%s (%s)", exc.message, exc.hint)
                 await asyncio.sleep(MDNS_RETRY_SECONDS)
 
@@ -259,6 +265,19 @@ class Peers:
             self._on_left(known)
 
 
+def lan_address(url: str) -> tuple[str, int] | None:
+    """Where a member on another host listens, from HOST, HOST:PORT or https://HOST:PORT; None for one on this host."""
+    try:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        host = parts.hostname or ""
+        plain = not (parts.username or parts.query or parts.fragment or parts.path.strip("/"))
+        if parts.scheme == "https" and plain and host and not is_loopback(host):
+            return host, parts.port or LAN_PORT
+    except ValueError:
+        pass
+    return None
+
+
 def loopback_endpoint(url: str) -> str:
     """The base URL of a node on this host. Raises UsageError for any other."""
     try:
@@ -269,7 +288,8 @@ def loopback_endpoint(url: str) -> str:
     except ValueError:
         pass
     raise UsageError(
-        f"{url} is not a node on this machine", "give --peer as http://127.0.0.1:PORT; other machines are paired later"
+        f"{url} is no address of a node",
+        "give --peer as http://127.0.0.1:PORT for one on this machine, HOST or HOST:PORT for a paired one on another",
     )
 
 

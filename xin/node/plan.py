@@ -20,6 +20,7 @@ from xin.installer.status import backends
 from xin.node import quantization_choice
 from xin.node.dry_run_book import DryRunBook
 from xin.node.dry_runs import TIMED_OUT, DryRuns
+from xin.node.gpu_choice import visible
 from xin.node.launch_plan import LaunchPlan
 from xin.node.local_models import GGUF_ENGINE
 from xin.node.plan_candidates import GGUF, PYTORCH, Candidate, candidates, of_listed
@@ -62,6 +63,7 @@ class Planner:
     ) -> None:
         self.runs = DryRuns(DryRunBook(paths.cache_dir() / "dry-runs.json"))
         self.headers: Headers | None = None
+        self.together: Callable[[Need], Awaitable[str]] | None = None  # the flag by which several nodes hold it
         self._model_dirs = model_dirs
         self._place = place
         self._platform = platform
@@ -107,12 +109,13 @@ class Planner:
                 raise from_code(size.code, size.error, hint=size.hint, param=size.param)
             return Choice()
         need = counted(size)
-        if launch.request.force or need.error:
+        if launch.request.force or launch.request.shard or need.error:  # what is divided is counted where it is
             return Choice()
         place = await self._place()
-        ram = [device for device in place.devices if device.kind == "cpu"]
+        devices = visible(place.devices, launch.request.gpu)
+        ram = [device for device in devices if device.kind == "cpu"]
         if size.gpu_layers:  # llama.cpp divides it; refused is what all devices together do not hold
-            short = need.total + PROCESS_BYTES - sum(map(free_bytes, _shown(place.devices)))
+            short = need.total + PROCESS_BYTES - sum(map(free_bytes, _shown(devices)))
             if short > 0 and ram:
                 raise await self._refusal(spec, options, need, ram[0], short)
             return Choice()
@@ -204,7 +207,10 @@ class Planner:
                 offers.insert(0, f"--context-length {cell.max_context} fits")
             elif row.quantization != spec.quantization and cell.verdict == "fits":
                 offers.append(f"{row.model_name} ({row.quantization}) fits")
-        hint = "; ".join([*offers[:2], "--force launches it all the same"])
+        flags = []
+        if self.together is not None and (flag := await self.together(need)):
+            flags = [f"{flag} holds it together"]
+        hint = "; ".join([*offers[:2], *flags, "--force launches it all the same"])
         return OutOfMemory(message, hint, param="context_length" if offers else None)
 
     async def _header(self, fetch: Fetch | None) -> str | None:

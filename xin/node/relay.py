@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -14,18 +14,23 @@ from aiohttp import HttpVersion11, web
 from yarl import URL
 
 from xin.client.exchange import error_of
-from xin.errors import NotFound, Unreachable
+from xin.errors import Busy, ModelNotFound, NotFound, Unreachable, WorkerDied
 from xin.node.errors_middleware import REQUEST_ID, SERVED_BY
 from xin.node.peers import Peers
 from xin.node.routes.event_stream import error_event
 from xin.protocol.node import Instance, Peer
 
 HOPS = "xin-hops"  # a request that carries it came from another node, and goes no further
-TRIES = 3
+RETURN_SECONDS = 10.0  # within which a node that was lost may be back
 CONNECT_SECONDS = 2.0
 READ_BYTES = 1 << 16
+SOCKET_SECONDS = 10.0
+SOCKET_CLOSE_SECONDS = 2.0
+HEARTBEAT_SECONDS = 4.0  # of a WebSocket, and half of it for the answer
 SERVING = ("ready", "loading")
 PASSED_BACK = ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "xin-ignored", "Allow")
+ELSEWHERE = (Unreachable, WorkerDied, Busy, ModelNotFound)  # of a replica: another one may do better
+_ERROR_EVENT = b'data: {"error":'
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError)
 log = logging.getLogger("xin.node")
 
@@ -43,6 +48,8 @@ class Relay:
         self._peers = peers
         self._session: aiohttp.ClientSession | None = None
         self._waiting: dict[str, set[asyncio.Timeout]] = {}
+        self._ran: dict[str, set[str]] = {}  # what each node answered for when it was heard of last
+        self._lost_at: dict[str, float] = {}
         peers.on_change.append(self._on_peer)
 
     async def __aenter__(self) -> Relay:
@@ -67,33 +74,31 @@ class Relay:
                 yield from (Target(peer, instance) for instance in peer.instances)
 
     def targets(self, model: str) -> list[Target]:
-        """Where `model`, a uid or a name, runs elsewhere: ready before loading, idle before busy."""
-        found = [
-            target
-            for target in self.remote()
-            if target.instance.state in SERVING and model in (target.instance.model_uid, target.instance.model_name)
-        ]
-        return sorted(found, key=lambda target: (target.instance.state != "ready", target.instance.stats.running))
+        """Where `model`, a uid or a name, runs elsewhere: each replica, ready before loading."""
+        found = [target for target in self.remote() if answers_for(target.instance, model)]
+        return sorted(found, key=lambda target: target.instance.state != "ready")
 
-    async def answer(self, request: web.Request, targets: Sequence[Target]) -> web.StreamResponse:
-        """The answer of the first target that gives one.
+    def may_return(self, model: str) -> bool:
+        """Was a node lost a moment ago that answered for it? One that said farewell is not expected back."""
+        now = asyncio.get_running_loop().time()
+        lost = [peer_id for peer_id, at in self._lost_at.items() if now - at < RETURN_SECONDS]
+        return any(model in self._ran.get(peer_id, ()) for peer_id in lost)
 
-        A node that is lost before anything of its answer was passed on leaves the request to the next; after that, an
-        event stream ends with an error that names it. Raises Unreachable when no target is left.
+    async def answer(self, request: web.Request, peer: Peer, *, is_last: bool) -> web.StreamResponse:
+        """The answer of one node. What was lost after something of it was passed on ends with an error that names it.
+
+        Before that, raises Unreachable, and unless `is_last` those of ELSEWHERE that the node answers with.
         """
-        body = await request.read()
-        for target in targets[:TRIES]:
-            passing = _Passing(request, target.peer, request.rel_url.raw_path_qs)
-            try:
-                with self._until_gone(target.peer) as limit:
-                    async with limit:
-                        return await self._passed(passing, body)
-            except _FAILURES as exc:
-                log.info("%s was lost while it answered (%s): %r", target.peer.name, request[REQUEST_ID], exc)
-                if passing.response is not None:
-                    return await passing.broken_off()
-        names = ", ".join(target.peer.name for target in targets[:TRIES])
-        raise Unreachable(f"{names} went away before it answered", "try again, or xin nodes")
+        passing = _Passing(request, peer, request.rel_url.raw_path_qs, is_last)
+        try:
+            with self._until_gone(peer) as limit:
+                async with limit:
+                    return await self._passed(passing, await request.read())
+        except _FAILURES as exc:
+            log.info("%s was lost while it answered (%s): %r", peer.name, request[REQUEST_ID], exc)
+            if passing.response is not None:
+                return await passing.broken_off()
+            raise Unreachable(f"{peer.name} went away before it answered", "try again, or xin nodes") from exc
 
     async def ask(self, peer: Peer, method: str, path: str, body: bytes = b"") -> bytes:
         """A question of this node's own. Raises Unreachable, or the error that the other node answers with."""
@@ -111,6 +116,21 @@ class Relay:
         if answer.status != 200:
             raise error_of(text, answer.status) or Unreachable(f"node {peer.name} answers with {answer.status}")
         return text
+
+    async def socket(self, peer: Peer, path: str) -> aiohttp.ClientWebSocketResponse:
+        """A WebSocket to `peer`, for this node's own use; closed by who asked for it. Raises Unreachable."""
+        assert self._session is not None
+        endpoint, how = self._peers.way_to(peer.id)
+        limits = aiohttp.ClientWSTimeout(ws_close=SOCKET_CLOSE_SECONDS)
+        settings = {**how, "headers": {HOPS: "1", **how.get("headers", {})}, "heartbeat": HEARTBEAT_SECONDS}
+        try:
+            async with asyncio.timeout(SOCKET_SECONDS):
+                socket: aiohttp.ClientWebSocketResponse = await self._session.ws_connect(
+                    URL(f"{endpoint}{path}", encoded=True), timeout=limits, **settings
+                )
+        except _FAILURES as exc:
+            raise Unreachable(f"node {peer.name} does not answer", "xin nodes shows who is there") from exc
+        return socket
 
     async def through(
         self, request: web.Request, node_id: str, path: str, body: bytes | None = None
@@ -161,8 +181,13 @@ class Relay:
             waiting.discard(limit)
 
     def _on_peer(self, peer: Peer) -> None:
-        if peer.status == "gone":
+        if peer.status != "gone":
+            serving = [one for one in peer.instances if one.state in SERVING]
+            self._ran[peer.id] = {name for one in serving for name in (one.served_uid, one.model_name)}
+            self._lost_at.pop(peer.id, None)
+        else:
             now = asyncio.get_running_loop().time()
+            self._lost_at.setdefault(peer.id, now)
             for limit in self._waiting.pop(peer.id, set()):
                 with suppress(RuntimeError):  # it has just ended
                     limit.reschedule(now)
@@ -171,19 +196,26 @@ class Relay:
 class _Passing:
     """One attempt. `response` is there once something of the answer was passed on."""
 
-    def __init__(self, request: web.Request, peer: Peer, path: str) -> None:
+    def __init__(self, request: web.Request, peer: Peer, path: str, is_last: bool = True) -> None:
         self.request = request
         self.peer = peer
         self.path = path
+        self._is_last = is_last
         self.response: web.StreamResponse | None = None
 
     def whole(self, upstream: aiohttp.ClientResponse, body: bytes) -> web.Response:
+        if upstream.status >= 400:
+            self._refuse(body, upstream.status)
         return web.Response(body=body, status=upstream.status, headers=self._headers(upstream))
 
     async def stream(self, upstream: aiohttp.ClientResponse) -> None:
-        """Headers wait for the first bytes, since until then another node may answer."""
+        """Headers wait for the first event, since until then another node may answer."""
         async for chunk in _chunks(upstream):
             if self.response is None:
+                if chunk.startswith(b":") and b"data:" not in chunk:
+                    continue
+                if chunk.startswith(_ERROR_EVENT):
+                    self._refuse(chunk.removeprefix(b"data: ").strip(), 500)
                 self.response = await self._begun(upstream)
             await self.response.write(chunk)
         if self.response is None:
@@ -198,6 +230,12 @@ class _Passing:
             await self.response.write_eof()
         return self.response
 
+    def _refuse(self, body: bytes, status: int) -> None:
+        """Raise what another node may do better, where there is one."""
+        error = None if self._is_last else error_of(body, status)
+        if isinstance(error, ELSEWHERE):
+            raise error
+
     async def _begun(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=upstream.status, headers=self._headers(upstream))
         if self.request.version >= HttpVersion11:
@@ -208,6 +246,11 @@ class _Passing:
     def _headers(self, upstream: aiohttp.ClientResponse) -> dict[str, str]:
         passed = {name: upstream.headers[name] for name in PASSED_BACK if name in upstream.headers}
         return {**passed, SERVED_BY: upstream.headers.get(SERVED_BY, quote(self.peer.name))}
+
+
+def answers_for(instance: Instance, model: str) -> bool:
+    """Does a request for `model`, a uid, a name or one replica, mean it?"""
+    return instance.state in SERVING and model in (instance.served_uid, instance.model_uid, instance.model_name)
 
 
 async def _chunks(upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from xin.catalog.spec import Family, Fetch, ModelSpec, Variant, chat_sibling_of_file, families, family_of_file
 from xin.errors import BadRequest, ModelNotFound, XinError
-from xin.node import gguf_file, quantization_choice, safetensors_folder
+from xin.node import ggml_file, gguf_file, quantization_choice, safetensors_folder
 from xin.node.local_models import GGUF_ENGINE, REPO, gguf_files, known_models, made_models, preferred, variant_weights
 from xin.node.weights_found import GGUF, PYTORCH, Found
 from xin.node.weights_index import WeightsIndex, quantization_of, size_in_billions_of
@@ -263,6 +263,8 @@ def _from_path(path: Path, name: str, wish: _Wish) -> ModelSpec:
             names = ", ".join(file.name for file in files[:20])
             raise BadRequest(f"{path} holds {len(files)} .gguf files", f"name one of: {names}", param="model_path")
         path = files[0]
+    if ggml_file.is_ggml(path):
+        return _of_ggml(path, name, wish)
     return _of_gguf(Found("file", name, gguf_file.checked(path)), wish)
 
 
@@ -303,6 +305,22 @@ def _of_gguf(one: Found, wish: _Wish) -> ModelSpec:
         size_in_billions=size,
         weights=[str(gguf_file.parts(one.path)[0])],
         chat_sibling=chat_sibling_of_file(one.path.name),
+        **(_told(family) if family else {}),
+    )
+
+
+def _of_ggml(path: Path, name: str, wish: _Wish) -> ModelSpec:
+    quantization = gguf_file.quantization_of(path.name).lower()
+    size = gguf_file.size_of(path.name) or wish.size
+    wish.check(path.name, [size], [ggml_file.FORMAT], [quantization])
+    family = family_of_file(path.name)
+    return ModelSpec(
+        name=name.removesuffix(".bin"),
+        engine=wish.engine or ggml_file.ENGINE,
+        format=ggml_file.FORMAT,
+        quantization=quantization,
+        size_in_billions=size,
+        weights=[str(path)],
         **(_told(family) if family else {}),
     )
 

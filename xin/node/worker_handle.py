@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 from xin.errors import LoadFailed, WorkerDied, XinError, from_code
@@ -160,6 +160,8 @@ class WorkerHandle:
         self._running: set[int] = set()
         self._closing = False
         self._load_error: XinError | None = None
+        self._given_cause: XinError | None = None
+        self.explain: Callable[[], Awaitable[XinError | None]] | None = None  # knows more of its end than it says
         self._oom_kills: int | None = None
         self._undertaker: asyncio.Task[None] | None = None
         self._takers: dict[type[Frame], Callable[[Any], None]] = {
@@ -176,14 +178,21 @@ class WorkerHandle:
 
     @classmethod
     async def start(
-        cls, load: Load, *, name: str, threads: int, log: InstanceLog, listener: WorkerListener
+        cls,
+        load: Load,
+        *,
+        name: str,
+        threads: int,
+        log: InstanceLog,
+        listener: WorkerListener,
+        environ: Mapping[str, str] | None = None,
     ) -> WorkerHandle:
         """Spawn the child and send Load; `name` stands in its errors. Raises LoadFailed when it cannot be spawned."""
         handle = cls(name, log, listener, threads)
         handle._oom_kills = await asyncio.to_thread(death.oom_kills)
         try:
             handle._process = await WorkerProcess.spawn(
-                threads, on_frame=handle._take, on_line=log.write, on_exit=handle._on_exit
+                threads, on_frame=handle._take, on_line=log.write, on_exit=handle._on_exit, environ=environ
             )
         except OSError as exc:
             raise LoadFailed(f"cannot start a worker for {name}: {exc.strerror}", "free memory or processes") from exc
@@ -249,7 +258,9 @@ class WorkerHandle:
             self._process.kill()
             await asyncio.wait({self.exited})
 
-    def kill(self) -> None:
+    def kill(self, cause: XinError | None = None) -> None:
+        """`cause`: what those are told who wait for it."""
+        self._given_cause = cause
         self._closing = True
         self._process.kill()
 
@@ -365,8 +376,10 @@ class WorkerHandle:
     async def _bury(self, exit_code: int) -> None:
         """Find the cause and give it to all who wait."""
         cause = self._load_error
+        if not self._closing and self.explain is not None:
+            cause = await self.explain() or cause
         if self._closing:
-            cause = WorkerDied(f"{self.name} was terminated while it answered")
+            cause = self._given_cause or WorkerDied(f"{self.name} was terminated while it answered")
         elif cause is None:
             kills = await asyncio.to_thread(death.oom_kills)
             cause = death.cause_of_death(

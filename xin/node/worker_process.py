@@ -7,7 +7,7 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import cast
 
@@ -45,12 +45,20 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         on_frame: Callable[[Up], None],
         on_line: Callable[[str], None],
         on_exit: Callable[[int], None],
+        environ: Mapping[str, str] | None = None,
     ) -> WorkerProcess:
-        """A session of its own: Ctrl-C in the node's terminal does not reach it. `-P`: never import from the cwd."""
+        """A session of its own: Ctrl-C in the node's terminal does not reach it. `-P`: never import from the cwd.
+
+        `environ`: on top of the node's own.
+        """
         command = (sys.executable, "-P", "-m", "xin.worker")
+        env = {**_environment(threads), **(environ or {})}
         loop = asyncio.get_running_loop()
         transport, protocol = await loop.subprocess_exec(
-            lambda: cls(on_frame, on_line, on_exit), *command, env=_environment(threads), start_new_session=True
+            lambda: cls(on_frame, on_line, on_exit),
+            *command,
+            env=env,
+            start_new_session=True,
         )
         protocol.pid = transport.get_pid()
         return protocol

@@ -27,7 +27,11 @@ def launch_command(request: LaunchRequest) -> str:
         value = getattr(request, field)
         if value is not None:
             words.append(f"{flag}={value}" if str(value).startswith("-") else f"{flag} {shlex.quote(str(value))}")
+    words += [f"--replica {request.replica}"] if request.replica != 1 else []
+    words += [f"--gpu {','.join(map(str, request.gpu))}"] if request.gpu is not None else []
     words += [flag for given, flag in ((request.force, "--force"), (request.pin, "--pin")) if given]
+    if request.shard:
+        words.append(f"--shard {shlex.quote(','.join(request.shard))}")
     words += [_option(name, value) for name, value in request.options.items() if value is not None]
     return " ".join([*words[:2], shlex.quote(words[2]), *words[3:]])
 

@@ -28,11 +28,13 @@ class LaunchRequest(msgspec.Struct, kw_only=True):
     model_format: str | None = None
     quantization: str | None = None
     model_path: str | None = None
-    replica: int = 1
+    replica: int = 1  # workers of this uid, spread over the nodes unless one is named
+    gpu: list[int] | None = None  # numbers of the accelerators that it may use; None: all
     keep_alive: float | str | None = None
     node: str | None = None  # a name or id of one in the cluster; None: the best one
     force: bool = False  # also when it does not fit
     pin: bool = False  # never ended to make room for another
+    shard: list[str] = []  # names or ids of nodes that hold it together
     options: dict[str, Any] = {}
 
 
@@ -66,6 +68,15 @@ class InstanceStats(msgspec.Struct):
     tokens_total: int = 0
 
 
+class ShardPart(msgspec.Struct):
+    """What one node holds of a model that is divided over several; `need_bytes` as planned."""
+
+    node: str
+    node_id: str
+    layers: int
+    need_bytes: int = 0
+
+
 class Instance(msgspec.Struct, kw_only=True):
     """One launch of a model on one node, in whatever state."""
 
@@ -88,7 +99,9 @@ class Instance(msgspec.Struct, kw_only=True):
     sampling: dict[str, float | int] = {}  # what its makers advise where a request leaves it unset
     weights: list[str] = []
     node: str = ""
-    replica: int = 1
+    serves: str = ""  # of a further replica: the uid that it answers to; its own is UID@2, UID@3, …
+    replica: int = 1  # of the first: how many there are on its node
+    gpu: list[int] | None = None
     explicit: bool = True
     pinned: bool = False
     keep_alive: float | None = None
@@ -98,8 +111,29 @@ class Instance(msgspec.Struct, kw_only=True):
     load_seconds: float | None = None
     memory_bytes: dict[str, int] = {}
     notes: list[str] = []
+    shards: list[ShardPart] = []
     worker: WorkerInfo = msgspec.field(default_factory=WorkerInfo)
     stats: InstanceStats = msgspec.field(default_factory=InstanceStats)
+
+    @property
+    def served_uid(self) -> str:
+        """What requests name: all replicas share it."""
+        return self.serves or self.model_uid
+
+
+class ScaleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /v1/models/{uid}/scale."""
+
+    replica: int
+
+
+class ScaleReply(msgspec.Struct, kw_only=True):
+    """`nodes`: how many each has, by name. `leaving`: replicas that answer what they were asked, and end then."""
+
+    model_uid: str
+    replica: int
+    nodes: dict[str, int] = {}
+    leaving: int = 0
 
 
 class Device(msgspec.Struct, kw_only=True):
@@ -198,7 +232,7 @@ class JobFile(msgspec.Struct, kw_only=True):
     done_bytes: int = 0
     state: str = "waiting"
     etag: str = ""  # of a download: the hub's hash of it
-    source: str = ""  # of a download: the member of the cluster that gives it, or gave the last of it; else the hub does
+    source: str = ""  # of a download: the member that gives it, or gave the last of it; "": the hub
 
 
 class Job(msgspec.Struct, kw_only=True):

@@ -124,6 +124,7 @@ def relaunch_request(instance: Instance, known: bool) -> LaunchRequest:
         replica=instance.replica,
         keep_alive=instance.keep_alive,
         pin=instance.pinned,
+        shard=[part.node_id for part in instance.shards],
         options=instance.options,
     )
 
@@ -133,14 +134,14 @@ def terminate_command(targets: Sequence[Target], *, kill: bool = False) -> str:
 
 
 async def _terminate(uid: str, client: AsyncClient, *, kill: bool = False) -> None:
-    await client.terminate(uid, kill=kill)
+    await client.terminate(uid, kill=kill, here=True)
 
 
 async def _restart(instance: Instance, node_id: str, client: AsyncClient) -> None:
     known = instance.model_name in {model.model_name for model in await client.local_models()}
     if instance.state != "failed":
         with suppress(ModelNotFound):  # ended by itself meanwhile
-            await client.terminate(instance.model_uid)
+            await client.terminate(instance.model_uid, here=True)
     request = relaunch_request(instance, known)
     request.node = node_id
     await client.launch(request, wait=False, on_demand=not instance.explicit)

@@ -102,12 +102,12 @@ class Store:
         return view.instances.get(target.uid) if view is not None else None
 
     def targets(self, ready_only: bool = True) -> list[Target]:
-        """The models of all nodes; `ready_only`: those that would answer now."""
+        """The models of all nodes; `ready_only`: those that would answer now, without further replicas."""
         return [
             Target(view.id, uid)
             for view in self.nodes.values()
             for uid, instance in view.instances.items()
-            if not ready_only or (instance.state == "ready" and view.status != "gone")
+            if not ready_only or (instance.state == "ready" and view.status != "gone" and not instance.serves)
         ]
 
     def jobs(self) -> list[tuple[str, Job]]:

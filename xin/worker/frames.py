@@ -51,11 +51,21 @@ class Tools(msgspec.Struct, array_like=True, frozen=True):
     parallel: bool = True
 
 
+class Share(msgspec.Struct, array_like=True, frozen=True):
+    """Layers of a model that is divided over several machines. `endpoint`: a way to who holds them; "" = the worker."""
+
+    layers: int
+    endpoint: str = ""
+
+
 # ---- down: node to worker
 
 
 class Load(Frame):
-    """First frame. `weights` are paths on this machine (one file, or a folder); `options` the engine's own."""
+    """First frame. `weights` are paths on this machine (one file, or a folder); `options` the engine's own.
+
+    `shares`: the worker's own and those of its helpers; none of a model that is not divided.
+    """
 
     engine: str
     weights: list[str]
@@ -65,6 +75,7 @@ class Load(Frame):
     chat_sibling: str | None = None
     abilities: list[str] | None = None
     quantization: str | None = None
+    shares: list[Share] = []
 
 
 class Generate(Frame):

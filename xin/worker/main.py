@@ -100,6 +100,7 @@ def _load(frame: Load, channel: Channel) -> Engine:
         frame.chat_sibling,
         frame.abilities,
         frame.quantization,
+        frame.shares,
     )
     return cls.load(weights, options, lambda fraction, stage: channel.send(Progress(fraction, stage)))
 

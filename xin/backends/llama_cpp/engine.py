@@ -31,7 +31,6 @@ class LlamaCppEngine(Engine):
 
     def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
         from xin.backends.llama_cpp.context_params import cell_bytes, window_of
-        from xin.backends.llama_cpp.reader import Reader
         from xin.backends.llama_cpp.scheduler import Scheduler
         from xin.backends.prefix_cache import PrefixCache
         from xin.backends.prompt import Prompt
@@ -47,7 +46,6 @@ class LlamaCppEngine(Engine):
         self._context = self._make_context()
         model.attach_adapters(self._context.pointer)
         on_cpu = model.gpu_layers == 0 and self._context.can_rewind
-        self._reader = Reader(self._open_reader, options.n_batch) if on_cpu and options.reader_cells != 0 else None
         if options.reader_cells and not on_cpu:
             model.notes.append("reader_cells: only models on the CPU whose caches can be cut have a reader")
         self._scheduler = Scheduler(
@@ -58,7 +56,7 @@ class LlamaCppEngine(Engine):
             n_parallel=options.n_parallel,
             n_batch=options.n_batch,
             prompt_lookup=options.prompt_lookup,
-            reader=self._reader,
+            open_reader=self._open_reader if on_cpu and options.reader_cells != 0 else None,
         )
         template = options.chat_template or model.meta("tokenizer.chat_template")
         self._prompt = Prompt(model.vocabulary, weights, template)
@@ -74,7 +72,7 @@ class LlamaCppEngine(Engine):
         if not weights.paths:
             raise LoadFailed("no weights were given", "give the path of a .gguf file")
         progress(0.0, "loading")
-        model = Model(weights.paths[0], options, progress)
+        model = Model(weights.paths[0], options, progress, weights.shares)
         progress(0.95, "warming up")
         return cls(model, options, weights)
 
@@ -161,9 +159,7 @@ class LlamaCppEngine(Engine):
             n = min(n, self._options.threads)
         if n != self._threads:
             self._threads = n
-            self._context.set_threads(n)
-            if self._reader is not None:
-                self._reader.set_threads(n)
+            self._scheduler.set_threads(n)
             if self._embedder is not None:
                 self._embedder.set_threads(n)
 
@@ -172,8 +168,6 @@ class LlamaCppEngine(Engine):
         if self._embedder is not None:
             self._embedder.close()
             self._embedder = None
-        if self._reader is not None:
-            self._reader.close()
         self._context.close()
         self._model.close()
 

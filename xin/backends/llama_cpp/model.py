@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,25 @@ from xin.backends.llama_cpp import gpu, library
 from xin.backends.llama_cpp.options import Options
 from xin.backends.llama_cpp.vocabulary import Vocabulary
 from xin.errors import BadRequest, LoadFailed, OutOfMemory
+from xin.worker.frames import Share
 
 PROGRESS_INTERVAL_S = 0.05
 _NO_MEMORY = ("failed to allocate", "out of memory", "unable to allocate", "cannot allocate", "mmap failed")
 
 
 class Model:
-    """Owns the llama_model and its adapters."""
+    """Owns the llama_model and its adapters. `shares`: of a model that is divided over machines."""
 
-    def __init__(self, path: str, options: Options, progress: Progress) -> None:
+    def __init__(self, path: str, options: Options, progress: Progress, shares: Sequence[Share] = ()) -> None:
         library.start()
         check_file(path)
         params = lib.llama_model_default_params()
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.mmap else lib.LLAMA_LOAD_MODE_NONE
-        self.gpu_layers, self.notes = gpu.layers(path, options)
+        self.notes: list[str] = []
+        if shares:
+            self.gpu_layers = _divide(params, shares)
+        else:
+            self.gpu_layers, self.notes = gpu.layers(path, options)
         params.n_gpu_layers = self.gpu_layers
         callback = _progress_callback(progress)
         params.progress_callback = callback
@@ -129,6 +135,16 @@ def check_file(path: str) -> None:
         magic = stream.read(4)
     if magic != b"GGUF":
         raise LoadFailed(f"{path} is not a GGUF file (it begins with {magic!r})", "download or convert it again")
+
+
+def _divide(params: Any, shares: Sequence[Share]) -> int:
+    """Joins the helpers; the number of layers that leave this process's RAM."""
+    from xin.backends.llama_cpp import rpc
+
+    local = [device.free for device in gpu.devices()]
+    joined = rpc.join([share.endpoint for share in shares[1:]])
+    layers, params.tensor_split = rpc.split(shares, joined, local)
+    return layers
 
 
 def _progress_callback(progress: Progress) -> Any:

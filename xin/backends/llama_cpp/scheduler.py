@@ -43,11 +43,9 @@ class Scheduler:
         n_parallel: int,
         n_batch: int,
         prompt_lookup: bool = False,
-        reader: Reader | None = None,
+        open_reader: Callable[[Any], Context | None] | None = None,
     ) -> None:
         self._context = context
-        self._reader = reader
-        self._due = 0.0  # when the streams must get on, while the reader works
         self.deliver: Callable[[list[Output]], None] | None = None  # takes what cannot wait for the end of a step
         self._vocabulary = vocabulary
         self._cache = cache
@@ -56,6 +54,7 @@ class Scheduler:
         self._batch = Batch(n_batch)
         self._candidates = Candidates(vocabulary.size)
         self._pace = Pace(FIRST_GUESS_S)
+        self._reader = Reader(context, self._pace, n_batch, open_reader)
         self._drafter = Drafter(prompt_lookup and context.can_rewind, window, min(n_batch, context.max_outputs))
         self._slots = list(range(n_parallel))[::-1]
         self._n_parallel = n_parallel
@@ -100,9 +99,7 @@ class Scheduler:
         """From another thread. A step that others share goes on: it is worth more to them than this one's slot."""
         if self._in_step == {request_id}:
             self._context.interrupt()
-        read = self._reading
-        if read is not None and read.request.id == request_id and self._reader is not None:
-            self._reader.interrupt()
+        self._reader.interrupt(request_id)
 
     def busy(self) -> bool:
         return bool(self._running or self._waiting)
@@ -120,8 +117,8 @@ class Scheduler:
         if not self._running and gathers(self._waiting, self._n_parallel, self._pace.seconds_per_token):
             return []
         self._admit()
-        self._hand_to_reader()
-        return self._advance_running() if self._reading is None else self._read()
+        self._reader.take(self._running)
+        return self._advance_running() if self._reader.sequence is None else self._step_beside()
 
     def _advance_running(self) -> list[Output]:
         """One decode for all that run, but for what the reader reads."""
@@ -156,54 +153,25 @@ class Scheduler:
         for sequence in [*self._running, *self._waiting]:
             sequence.sampler.close()
         self._running, self._waiting = [], deque()
+        self._reader.close()
 
-    # -- long prompts beside running streams
+    def set_threads(self, n: int) -> None:
+        self._context.set_threads(n)
+        self._reader.set_threads(n)
 
-    @property
-    def _reading(self) -> Sequence | None:
-        return self._reader.sequence if self._reader is not None else None
-
-    def _hand_to_reader(self) -> None:
-        """A long prompt, when there are streams that its reading would hold up."""
-        if self._reader is None or self._reading is not None:
-            return
-        if not any(s.leader is None and not s.prefilling for s in self._running):
-            return
-        for sequence in self._running:
-            if sequence.leader is None and sequence.prefilling and self._reader.wants(sequence):
-                self._reader.begin(sequence, self._context.save(sequence.slot) if sequence.computed else None)
-                self._due = 0.0
-                return
-
-    def _read(self) -> list[Output]:
-        """A large step of the reader's prompt, with small ones of the others in between."""
-        assert self._reader is not None
+    def _step_beside(self) -> list[Output]:
+        """A step of what the reader reads, with steps of the others in between."""
         outputs: list[Output] = []
 
-        def others() -> float:
-            started = time.perf_counter()
+        def others() -> None:
             made = self._advance_running()
             if self.deliver is None:
                 outputs.extend(made)
             elif made:
                 self.deliver(made)
-            ended = time.perf_counter()
-            self._due = ended + self._pace.pause(ended - started)
-            return self._due
 
-        count, took = self._reader.read(self._pace.chunk(0, self._n_batch), self._due, others)
-        if count:
-            self._pace.record(took, 0, count)
-        if self._reading is not None and self._reader.through:
-            self._take_back(self._reading)
+        self._reader.step(others)
         return outputs
-
-    def _take_back(self, sequence: Sequence) -> None:
-        """What the reader has read of it goes where the others are."""
-        assert self._reader is not None
-        read = self._reader.done
-        sequence.movable = self._context.restore(sequence.slot, self._reader.end())
-        sequence.computed = read if sequence.movable else 0
 
     # -- admission
 
@@ -271,9 +239,9 @@ class Scheduler:
         decoding: list[Sequence] = []
         for sequence in self._running:
             sequence.row, sequence.fed, sequence.draft = -1, 0, []
-            if sequence.leader is None and sequence is not self._reading:
+            if sequence.leader is None and sequence is not self._reader.sequence:
                 (prefilling if sequence.prefilling else decoding).append(sequence)
-        if decoding and not prefilling and self._reading is None:
+        if decoding and not prefilling and self._reader.sequence is None:
             self._drafter.draft(decoding, self._context.cells - self._cells_used())
         for sequence in decoding:
             sequence.fed = 1
@@ -283,7 +251,7 @@ class Scheduler:
         if prefilling:
             streams = len(decoding)
             due = {id(s): s.pending - waits(s, prefilling, self._running, streams) for s in prefilling}
-            share = 1.0 if self._reading is None else 0.5
+            share = 1.0 if self._reader.sequence is None else 0.5
             self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(streams, self._n_batch, share))
             self._finish(prefilling, streams)
         return len(decoding)
@@ -434,8 +402,7 @@ class Scheduler:
 
     def _retire(self, sequence: Sequence) -> None:
         """It leaves the batch; what it computed is parked when that is worth it."""
-        if sequence is self._reading:
-            self._take_back(sequence)
+        self._reader.give_back(sequence)
         self._running.remove(sequence)
         sequence.sampler.close()
         slot, sequence.slot = sequence.slot, -1
@@ -458,8 +425,7 @@ class Scheduler:
                 )
             )
         youngest = max(self._running, key=lambda s: s.arrival)
-        if self._reader is not None:
-            self._reader.drop(youngest)
+        self._reader.drop(youngest)
         self._running.remove(youngest)
         slot, youngest.slot = youngest.slot, -1
         self._forget(slot)
@@ -477,8 +443,7 @@ class Scheduler:
     def _fail(self, error: XinError) -> list[Output]:
         outputs = []
         for sequence in list(self._running):
-            if self._reader is not None:
-                self._reader.drop(sequence)
+            self._reader.drop(sequence)
             self._running.remove(sequence)
             sequence.sampler.close()
             slot, sequence.slot = sequence.slot, -1

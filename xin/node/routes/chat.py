@@ -35,7 +35,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     body = to_struct(data, ChatCompletionRequest)
     frame = generate_frame(body)
     headers = ignored_headers(data, ["tools.function.strict"] if ignored_strict(frame.tools) else [])
-    async with request.app[MANAGER].lease(body.model) as lease:
+    async with request.app[MANAGER].lease(body.model, await request.read()) as lease:
         await take_images(frame.messages, lease.instance)
         frame.sampling = with_defaults(frame.sampling, body, lease.instance)
         return await _answer(request, body, lease, frame, headers)

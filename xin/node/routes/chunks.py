@@ -38,7 +38,7 @@ class Head:
     def __init__(self, prefix: str, instance: Instance) -> None:
         self.id = f"{prefix}-{secrets.token_hex(16)}"
         self.created = int(time.time())
-        self.model = instance.model_uid
+        self.model = instance.served_uid
         self.fingerprint = f"{instance.model_engine}-{instance.quantization}"
 
 

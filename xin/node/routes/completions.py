@@ -32,7 +32,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     body = to_struct(data, CompletionRequest)
     frames = generate_frames(body)
     headers = ignored_headers(data)
-    async with request.app[MANAGER].lease(body.model) as lease:
+    async with request.app[MANAGER].lease(body.model, await request.read()) as lease:
         for frame in frames:
             frame.sampling = with_defaults(frame.sampling, body, lease.instance)
         return await _answer(request, body, lease, frames, headers)

@@ -22,12 +22,12 @@ async def create(request: web.Request) -> web.Response:
     data = await read_object(request)
     body = to_struct(data, EmbeddingRequest)
     frame = embed_frame(body)
-    async with request.app[MANAGER].lease(body.model) as lease:
+    async with request.app[MANAGER].lease(body.model, await request.read()) as lease:
         result = await lease.handle.embed(frame)
     write = _base64 if body.encoding_format == "base64" else _floats
     reply = EmbeddingReply(
         [Embedding(i, write(vector)) for i, vector in enumerate(result.vectors)],
-        lease.instance.model_uid,
+        lease.instance.served_uid,
         {"prompt_tokens": result.prompt_tokens, "total_tokens": result.prompt_tokens},
     )
     return json_response(reply, ignored_headers(data))

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from xin.errors import BadRequest, ModelNotFound, UnsupportedParameter
-from xin.node.keys import IDENTITY, MANAGER, PLACEMENT, RELAY
+from xin.node.keys import IDENTITY, MANAGER, PLACEMENT, RELAY, SPREAD
 from xin.node.placement import Placed
 from xin.node.relay import HOPS
 from xin.node.routes.body import encoded, flag, invalid, json_response, read_object
@@ -54,6 +54,8 @@ async def launch(request: web.Request) -> web.StreamResponse:
     if HOPS not in request.headers:
         if on_demand and not order.node:
             order.node = request.app[IDENTITY].id
+        if order.replica > 1 and not order.node and request.app[PLACEMENT].members():
+            return await _launch_spread(request, order, wait)
         placed = await request.app[PLACEMENT].place(order)
         if placed.peer is not None:
             return await _launch_there(request, order, placed.peer, placed.reason)
@@ -72,14 +74,31 @@ async def _launch_there(request: web.Request, order: LaunchRequest, peer: Peer, 
     return json_response(LaunchReply(uid, peer.name, peer.id, reason))
 
 
+async def _launch_spread(request: web.Request, order: LaunchRequest, wait: bool) -> web.Response:
+    """Several replicas over the nodes."""
+    spread, own = request.app[SPREAD], request.app[IDENTITY]
+    uid, counts = await spread.launch(order, wait=wait)
+    named = spread.named(counts)
+    shown = ", ".join(f"{count} on {name}" for name, count in named.items())
+    holder = next((node_id for node_id, count in counts.items() if count and node_id), own.id)
+    node_id = own.id if counts.get("") else holder
+    name = own.name if node_id == own.id else next(iter(named), "")
+    return json_response(LaunchReply(uid, name, node_id, f"{sum(named.values())} replicas: {shown}"))
+
+
 async def list_models(request: web.Request) -> web.Response:
     """What runs here, then what runs on the other nodes that this one trusts."""
     endpoint = request.app[IDENTITY].endpoint
-    running = [instance for instance in request.app[MANAGER].instances() if instance.state in LISTED]
-    listed = {instance.model_uid: model_of(instance, endpoint) for instance in running}
-    for target in request.app[RELAY].remote():
-        if target.instance.state in LISTED:
-            listed.setdefault(target.instance.model_uid, model_of(target.instance, target.peer.endpoint or ""))
+    here = [(instance, endpoint) for instance in request.app[MANAGER].instances()]
+    there = [(target.instance, target.peer.endpoint or "") for target in request.app[RELAY].remote()]
+    listed: dict[str, Model] = {}
+    for instance, address in [*here, *there]:
+        if instance.state in LISTED:
+            found = listed.get(instance.served_uid)
+            if found is None:
+                found = listed[instance.served_uid] = model_of(instance, address)
+                found.replica = 0
+            found.replica += 1
     return json_response(ModelList(list(listed.values())))
 
 
@@ -126,8 +145,6 @@ def launch_request(data: dict[str, Any]) -> LaunchRequest:
     if order.model_type is not None and order.model_type not in MODEL_TYPES:
         expected = ", ".join(MODEL_TYPES)
         raise BadRequest(f"model_type: expected one of {expected}, got {order.model_type!r}", param="model_type")
-    if order.replica != 1:
-        raise UnsupportedParameter(f"replica is {order.replica}: one replica only", "launch it twice", param="replica")
     options = {name: value for name, value in data.items() if name not in _LAUNCH_FIELDS}
     order.options = {**order.options, **options}
     encoded(order.options, "options")
@@ -136,7 +153,7 @@ def launch_request(data: dict[str, Any]) -> LaunchRequest:
 
 def model_of(instance: Instance, address: str) -> Model:
     return Model(
-        id=instance.model_uid,
+        id=instance.served_uid,
         created=int(instance.launched_at),
         owned_by="xin",
         model_type=_type_of(instance.model_ability),

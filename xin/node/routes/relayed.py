@@ -2,38 +2,117 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import wraps
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from xin.errors import BadRequest, ModelNotFound
-from xin.node.keys import MANAGER, RELAY
-from xin.node.relay import HOPS
+from xin.errors import BadRequest, ModelNotFound, Unreachable, XinError
+from xin.node.errors_middleware import RETRIED
+from xin.node.keys import IDENTITY, MANAGER, RELAY, ROUTER
+from xin.node.relay import ELSEWHERE, HOPS, RETURN_SECONDS
+from xin.node.replicas_routing import Candidate, Prompt, model_of, prompt_of
+from xin.protocol.node import Peer
 
-
-class _Asked(msgspec.Struct):
-    model: str = ""
-
-
-_decode = msgspec.json.Decoder(_Asked).decode
+TRIES = 5
+LOOK_SECONDS = 0.1
+AGAIN_SECONDS = 1.0  # one that could not answer is asked again, where no other is left
 
 
 def relayed(handler: Handler) -> Handler:
-    """`handler` answers what runs here, what runs nowhere, and what another node has passed on already."""
+    """`handler` answers what is to be answered here, what runs nowhere, and what another node has passed on already."""
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
-        relay = request.app[RELAY]
-        if HOPS not in request.headers and next(relay.remote(), None) is not None:
-            model = _model(await request.read())
-            targets = [] if _runs_here(request, model) else relay.targets(model)
-            if targets:
-                return await relay.answer(request, targets)
-        return await handler(request)
+        if HOPS in request.headers or not request.app[RELAY].trusted():
+            return await handler(request)
+        return await _Asked(request, handler, await request.read()).answer()
 
     return answer
+
+
+class _Asked:
+    """One request, and where it may go. The one that was chosen last is in `_tried` when it could not answer."""
+
+    def __init__(self, request: web.Request, handler: Handler, body: bytes) -> None:
+        self._request = request
+        self._handler = handler
+        self._body = body
+        self._model = model_of(body)
+        self._relay = request.app[RELAY]
+        self._router = request.app[ROUTER]
+        self._home = request.app[IDENTITY].id
+        self._tried: set[str] = set()
+        self._lost = False
+
+    async def answer(self) -> web.StreamResponse:
+        """By the best, then by the next best; in the moment when none is there, by one that comes back."""
+        failure: XinError | None = None
+        for turn in range(TRIES):
+            places = await self._places()
+            if not places:
+                break
+            self._request[RETRIED] = turn
+            try:
+                return await self._by(places, is_last=len(places) == 1 and not self._hopes())
+            except ELSEWHERE as exc:
+                failure = exc
+                self._lost = self._lost or isinstance(exc, Unreachable)
+        if failure is not None:
+            raise failure
+        return await self._handler(self._request)
+
+    async def _by(self, places: dict[str, tuple[Peer | None, Candidate]], *, is_last: bool) -> web.StreamResponse:
+        prompt = prompt_of(self._body) if len(places) > 1 else Prompt(self._model)
+        chosen = self._router.order([candidate for _, candidate in places.values()], prompt)[0].key
+        peer = places[chosen][0]
+        self._tried.add(chosen)
+        with self._router.routed(chosen, prompt):
+            if peer is None:
+                return await self._handler(self._request)
+            return await self._relay.answer(self._request, peer, is_last=is_last)
+
+    async def _places(self) -> dict[str, tuple[Peer | None, Candidate]]:
+        """Who has not been tried; when nobody is left, those that come within a few seconds."""
+        for look in range(round(RETURN_SECONDS / LOOK_SECONDS)):
+            places = self._candidates()
+            self._tried &= places.keys()  # one that was lost and is back is another one
+            if look * LOOK_SECONDS >= AGAIN_SECONDS:
+                self._tried.clear()
+            if untried := {key: place for key, place in places.items() if key not in self._tried}:
+                return untried
+            if not self._hopes():
+                return {}
+            await asyncio.sleep(LOOK_SECONDS)
+        return {}
+
+    def _hopes(self) -> bool:
+        """Was a node lost that may soon be back?"""
+        return self._lost or self._relay.may_return(self._model)
+
+    def _candidates(self) -> dict[str, tuple[Peer | None, Candidate]]:
+        """By node; this one first, since it saves a hop."""
+        found: dict[str, tuple[Peer | None, Candidate]] = {}
+        if self._runs_here():
+            served = self._request.app[MANAGER].get(self._model).served_uid
+            group = [one for one in self._request.app[MANAGER].instances() if one.served_uid == served]
+            ready = [one for one in group if one.state == "ready"]
+            running = sum(one.stats.running + one.stats.waiting for one in group)
+            found[self._home] = None, Candidate(self._home, bool(ready), running, len(ready))
+        for target in self._relay.targets(self._model):
+            peer, stats, known = target.peer, target.instance.stats, found.get(target.peer.id)
+            is_ready = target.instance.state == "ready" and peer.status == "alive"
+            before = known[1] if known else Candidate(peer.id, False, 0, 0)
+            running = before.running + stats.running + stats.waiting
+            found[peer.id] = peer, Candidate(peer.id, before.ready or is_ready, running, before.workers + is_ready)
+        return found
+
+    def _runs_here(self) -> bool:
+        try:
+            return bool(self._model) and self._request.app[MANAGER].get(self._model).state != "failed"
+        except ModelNotFound:
+            return False
 
 
 async def through(request: web.Request) -> web.StreamResponse:
@@ -58,18 +137,3 @@ def of_uid(handler: Handler) -> Handler:
         return await handler(request)
 
     return answer
-
-
-def _model(body: bytes) -> str:
-    """ "" where the body names none; the handler says what is wrong with it."""
-    try:
-        return _decode(body).model
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return ""
-
-
-def _runs_here(request: web.Request, model: str) -> bool:
-    try:
-        return not model or request.app[MANAGER].get(model).state != "failed"
-    except ModelNotFound:
-        return False

@@ -17,12 +17,12 @@ async def create(request: web.Request) -> web.Response:
     data = await read_object(request)
     body = to_struct(data, RerankRequest)
     frame = rerank_frame(body)
-    async with request.app[MANAGER].lease(body.model) as lease:
+    async with request.app[MANAGER].lease(body.model, await request.read()) as lease:
         result = await lease.handle.rerank(frame)
     best = sorted(range(len(result.scores)), key=lambda i: -result.scores[i])[: body.top_n]
     documents = frame.documents if body.return_documents else None
     reply = RerankReply(
-        model=lease.instance.model_uid,
+        model=lease.instance.served_uid,
         results=[
             RerankResult(i, result.scores[i], RerankDocument(documents[i]) if documents is not None else None)
             for i in best

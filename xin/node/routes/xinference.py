@@ -24,9 +24,11 @@ async def instances(request: web.Request) -> web.Response:
     """Filtered by `model_name` and `model_uid`; the key `instance` holds all that this node knows."""
     name, uid = request.query.get("model_name"), request.query.get("model_uid")
     address = request.app[IDENTITY].endpoint
+    running = request.app[MANAGER].instances()
     found = [
-        _instance(instance, address)
-        for instance in request.app[MANAGER].instances()
+        _instance(instance, [one for one in running if one.served_uid == instance.model_uid], address)
+        for instance in running
+        if not instance.serves
         if name in (None, "", instance.model_name) and uid in (None, "", instance.model_uid)
     ]
     return json_response(found)
@@ -61,17 +63,8 @@ async def devices(request: web.Request) -> web.Response:
     return json_response(sum(device.kind != "cpu" for device in found))
 
 
-def _instance(instance: Instance, address: str) -> dict[str, Any]:
+def _instance(instance: Instance, replicas: list[Instance], address: str) -> dict[str, Any]:
     status, created = _STATUS[instance.state], int(instance.launched_at)
-    replica = {
-        "replica_id": 0,
-        "replica_model_uid": f"{instance.model_uid}-0",
-        "worker_address": address,
-        "status": status,
-        "model_state": instance.state,
-        "created_ts": created,
-        "error_message": instance.cause,
-    }
     return {
         "model_name": instance.model_name,
         "model_uid": instance.model_uid,
@@ -81,8 +74,20 @@ def _instance(instance: Instance, address: str) -> dict[str, Any]:
         "status": status,
         "instance_created_ts": created,
         "n_worker": 1,
-        "replica_statuses": [replica],
+        "replica_statuses": [_replica(number, one, address) for number, one in enumerate(replicas)],
         "instance": instance,
+    }
+
+
+def _replica(number: int, instance: Instance, address: str) -> dict[str, Any]:
+    return {
+        "replica_id": number,
+        "replica_model_uid": f"{instance.served_uid}-{number}",
+        "worker_address": address,
+        "status": _STATUS[instance.state],
+        "model_state": instance.state,
+        "created_ts": int(instance.launched_at),
+        "error_message": instance.cause,
     }
 
 
