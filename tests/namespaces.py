@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -67,6 +67,7 @@ class Host:
         self.namespace = f"{network.tag}n{index}"
         self.cable = f"{network.tag}v{index}"
         self.home = network.home / name
+        self.environ: dict[str, str] = {}  # what its node gets besides
         self.process: subprocess.Popen[str] | None = None
         self.bridge, self.far_bridge = network.bridge, network.far_bridge
         self._inside = ThreadPoolExecutor(1, initializer=enter, initargs=(self.namespace,))
@@ -86,7 +87,7 @@ class Host:
         self.home.mkdir(parents=True, exist_ok=True)
         own = {"HOME": "home", "XIN_HOME": "xin", "HF_HOME": "hf", "XDG_RUNTIME_DIR": "run", "XIN_REGISTRY": "registry"}
         environ = {key: value for key, value in os.environ.items() if not key.startswith("XIN_")}
-        environ |= {key: str(self.home / folder) for key, folder in own.items()}
+        environ |= {key: str(self.home / folder) for key, folder in own.items()} | self.environ
         named = ["sh", "-c", 'hostname "$0" && exec "$@"', self.name]
         with (self.home / "stderr.txt").open("ab") as stderr:
             self.process = subprocess.Popen(
@@ -110,6 +111,23 @@ class Host:
 
     def put_cable(self) -> None:
         ip("link", "set", self.cable, "up")
+
+    def lose(self, percent: int) -> None:
+        """Of all packets that come to it and that it sends, so many are lost; 0: none any more."""
+        rules = ["add table inet weather", "delete table inet weather"]
+        if percent:
+            rules += ["add table inet weather"]
+            for hook in ("input", "output"):
+                rules += [
+                    f"add chain inet weather {hook} {{ type filter hook {hook} priority 0; }}",
+                    f'add rule inet weather {hook} meta oifname != "lo" meta iifname != "lo" '
+                    f"numgen random mod 100 < {percent} drop",
+                ]
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.namespace, "nft", "-f", "-"],
+            input="\n".join(rules), capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
 
     def move_to(self, bridge: str) -> None:
         """Its cable goes to another bridge: a partition."""
@@ -196,14 +214,20 @@ class Network:
 
 
 @contextmanager
-def fleet(*names: str, without_node: int = 0) -> Iterator[list[Host]]:
-    """Running nodes of these names, strangers to one another; none on the last `without_node` hosts."""
+def fleet(
+    *names: str, without_node: int = 0, environs: Mapping[str, Mapping[str, str]] | None = None
+) -> Iterator[list[Host]]:
+    """Running nodes of these names, strangers to one another; none on the last `without_node` hosts.
+
+    `environs`: variables that the nodes of these names get besides.
+    """
     with tempfile.TemporaryDirectory(prefix="xin-fleet-") as home, ExitStack() as stack:
         network = Network(Path(home))
         stack.callback(network.unmake)
         network.make()
         hosts = [Host(network, index, name) for index, name in enumerate(names)]
         for host in hosts:
+            host.environ |= (environs or {}).get(host.name, {})
             stack.callback(host.end)
             host.plug()
         running = hosts[: len(hosts) - without_node]
