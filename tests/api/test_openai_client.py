@@ -328,7 +328,7 @@ def test_a_prompt_over_the_window_is_told_before_the_stream_begins(openai: OpenA
         ({"stop": ["a", 1]}, "stop[1]"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         ({"audio": {"voice": "x", "format": "wav"}}, "audio"),
         ({"modalities": ["audio"]}, "modalities"),
         ({"prediction": {"type": "content", "content": "x"}}, "prediction"),

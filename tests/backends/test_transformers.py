@@ -18,7 +18,7 @@ from ties import assert_same_or_tied, steps_of
 from tiny_causal import CHAIN, write_chain
 from worker_process import WorkerProcess
 
-from xin.worker.frames import Constraint, Generate, Result, Sampling, Tokenize
+from xin.worker.frames import Constraint, Generate, Result, Sampling, Tokenize, Tools
 
 pytestmark = pytest.mark.slow  # SmolLM2 in float32: half a minute
 
@@ -82,6 +82,20 @@ def test_a_schema_holds_at_temperature_one(torch_worker: WorkerProcess) -> None:
     for deltas, done in torch_worker.collect(*requests).values():
         assert done.finish_reason == "stop"
         jsonschema.validate(json.loads("".join(delta.text for delta in deltas)), SCHEMA)
+
+
+def test_a_forced_call_is_the_same_on_both_engines(torch_worker: WorkerProcess, llama_worker: WorkerProcess) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
+    found = []
+    for worker in (torch_worker, llama_worker):
+        asked = chat(300, QUESTIONS[0], max_tokens=100, tools=Tools([tool], "required", parallel=False), n=1)
+        deltas, done = worker.collect(asked)[(300, 0)]
+        assert (done.finish_reason, "".join(delta.text for delta in deltas)) == ("tool_calls", "")
+        calls = [call for delta in deltas for call in delta.calls or []]
+        assert [call.name for call in calls if call.name] == ["look"]
+        found.append(json.loads("".join(call.arguments for call in calls)))
+        jsonschema.validate(found[-1], SCHEMA)
+    assert found[0] == found[1]
 
 
 def test_an_echoed_prompt_has_its_logprobs(torch_worker: WorkerProcess, llama_worker: WorkerProcess) -> None:

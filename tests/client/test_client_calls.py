@@ -86,7 +86,7 @@ def test_the_handle_takes_the_forms_of_2023_and_of_today(client: Client) -> None
         "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks if chunk["choices"]) == "blue whale"
     )
     with pytest.raises(BadRequest, match="tools"):
-        model.chat([{"role": "user", "content": "x"}], [{"type": "function", "function": {"name": "f"}}])  # type: ignore[list-item]
+        model.chat([{"role": "user", "content": "x"}], [{"type": "function", "function": {}}])  # type: ignore[list-item]
     with pytest.raises(BadRequest, match="no role"):
         model.chat("whale", [{"content": "x"}])
 

@@ -56,8 +56,9 @@ WRONG: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (turn({"role": "user", "content": {"text": "hi"}}), "messages[0].content", "got object"),
     (turn({"role": "user", "content": "hi", "colour": "red"}), "messages[0].colour", "unknown field"),
     (turn({"role": "user", "content": "hi", "name": 1}), "messages[0].name", "expected str"),
-    (turn({"role": "tool", "content": "4", "tool_call_id": "x"}), "messages[0].role", "not supported"),
-    (turn({"role": "assistant", "tool_calls": [{"id": "x"}]}), "messages[0].tool_calls", "not supported"),
+    (turn({"role": "tool", "content": "4"}), "messages[0].tool_call_id", "required"),
+    (turn({"role": "function", "content": "4", "name": "f"}), "messages[0].role", "not supported"),
+    (turn({"role": "assistant", "tool_calls": [{"id": "x"}]}), "messages[0].tool_calls[0]", "no call"),
     (part({"type": "image_url", "image_url": {"url": "http://x/y.png"}}), "messages[0].content[1]", "image_url"),
     (part({"type": "input_audio", "input_audio": {}}), "messages[0].content[1]", "input_audio"),
     (part({"type": "text", "text": 1}), "messages[0].content[1].text", "expected str"),
@@ -79,8 +80,8 @@ WRONG: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (chat(max_tokens=5, max_completion_tokens=6), "max_tokens", "max_completion_tokens is 6"),
     (chat(top_logprobs=2), "top_logprobs", "needs logprobs"),
     (chat(stream_options={"include_usage": True}), "stream_options", "needs stream"),
-    (chat(tools=[{"type": "function"}]), "tools", "not supported"),
-    (chat(tool_choice="auto"), "tool_choice", "not supported"),
+    (chat(tools=[{"type": "function"}]), "tools[0].function", "required"),
+    (chat(tool_choice="required"), "tool_choice", "needs tools"),
     (chat(functions=[{"name": "f"}]), "functions", "not supported"),
     (chat(model="x" * 513), "model", "512"),
     (chat(model=""), "model", ">= 1"),
@@ -232,6 +233,7 @@ json_values = st.recursive(
 FIELDS = [
     "messages", "temperature", "top_p", "n", "stop", "max_tokens", "logit_bias", "response_format", "stream_options",
     "tools", "tool_choice", "seed", "logprobs", "top_logprobs", "chat_template_kwargs", "modalities", "functions",
+    "parallel_tool_calls",
 ]  # fmt: skip
 
 

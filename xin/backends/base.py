@@ -33,6 +33,7 @@ class Request:
     prompt_logprobs: bool = False
     stop_token_ids: frozenset[int] = frozenset()
     constraint: Constraint | None = None
+    shown: frozenset[int] = frozenset()  # control tokens whose text is wanted: marks around tool calls
     compiled: Any = None  # what Engine.compile made of `constraint`, off the step thread
     arrived_at: float = field(default_factory=time.monotonic)
 
@@ -135,8 +136,15 @@ class Engine(ABC):
     def detokenize(self, tokens: Sequence[int]) -> bytes: ...
 
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
-        """Chat messages to prompt ids, through the model's own template; its generation prompt is added."""
+        """Chat messages to prompt ids, through the model's own template; its generation prompt is added.
+
+        `template_kwargs["tools"]`, where it is set, are the functions that may be called.
+        """
         raise UnsupportedParameter(f"{self.name} has no chat template here", param="messages")
+
+    def tool_format(self) -> str:
+        """How the model writes its tool calls: a name of xin.chat.tool_parser.MARKS, "" for none of them."""
+        return ""
 
     def infill(self, prefix: str, suffix: str) -> list[int]:
         raise UnsupportedParameter("this model cannot fill in the middle", "leave suffix out", param="suffix")

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -43,7 +43,8 @@ class EchoEngine(Engine):
     class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """tokens_per_second 0 = as fast as it goes; die_after and stall_after count tokens of the whole engine.
 
-        `answer` is said instead of the prompt. `vision`: it takes images, and says what it was given.
+        `answer` is said instead of the prompt. `vision`: it takes images, and says what it was given. `tool_format`:
+        how tool calls in what it says are written.
         """
 
         context_length: Annotated[int, Meta(ge=1, le=10_000_000)] = 4096
@@ -55,6 +56,7 @@ class EchoEngine(Engine):
         stall_after: Annotated[int, Meta(ge=0)] | None = None
         fail_load: str | None = None
         answer: str | None = None
+        tool_format: Literal["hermes", "llama3", "mistral", "deepseek", "json"] = "hermes"
         vision: bool = False
         oom: bool = False
 
@@ -120,6 +122,9 @@ class EchoEngine(Engine):
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
         last = messages[-1].get("content") if messages else ""
         return self.tokenize(last if isinstance(last, str) else "\n".join(map(_said, last or [])), False, False)
+
+    def tool_format(self) -> str:
+        return self._options.tool_format
 
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
         import numpy as np

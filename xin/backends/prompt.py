@@ -8,6 +8,7 @@ from xin.backends.base import Weights
 from xin.backends.vocabulary import Vocabulary
 from xin.chat.prompt_style import PromptStyle
 from xin.chat.template import ChatTemplate
+from xin.chat.tool_prompt import format_of, without_tools
 from xin.errors import UnsupportedParameter
 
 _THINKING = ("enable_thinking", "thinking")  # two names of one switch; clients send both
@@ -31,6 +32,12 @@ class Prompt:
     def can_chat(self) -> bool:
         return self._template is not None
 
+    @property
+    def tool_format(self) -> str:
+        """As Engine's. A template that knows no tools is told of them in Hermes' words."""
+        knows = isinstance(self._template, ChatTemplate) and self._template.mentions("tools")
+        return format_of(self._template.source) if isinstance(self._template, ChatTemplate) and knows else "hermes"
+
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
         if self._template is None:
             sibling = f"chat with {self._sibling} instead, or " if self._sibling else ""
@@ -39,6 +46,9 @@ class Prompt:
                 f"{sibling}use /v1/completions",
                 param="messages",
             )
+        if not self._template.mentions("tools"):
+            template_kwargs = dict(template_kwargs)
+            messages = without_tools(messages, template_kwargs.pop("tools", None))
         for name, value in template_kwargs.items():
             if not (self._template.mentions(name) or _asks_for_nothing(name, value, self._template)):
                 raise UnsupportedParameter(

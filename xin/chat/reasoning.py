@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xin.chat.tape import overlap
+
 START = "<think>"
 END = "</think>"
 
@@ -62,7 +64,7 @@ class ReasoningSplit:
             self._held, self._feed = rest, self._content_begins
             content, _ = self._feed()
             return content, thought.rstrip()
-        keep = _overlap(self._held, self._end)
+        keep = overlap(self._held, self._end)
         sure = self._held[: len(self._held) - keep].rstrip()
         self._held = self._held[len(sure) :]
         return "", sure
@@ -77,11 +79,3 @@ class ReasoningSplit:
     def _content(self) -> tuple[str, str]:
         held, self._held = self._held, ""
         return held, ""
-
-
-def _overlap(text: str, tag: str) -> int:
-    """Length of the longest end of `text` that begins `tag`."""
-    for size in range(min(len(text), len(tag) - 1), 0, -1):
-        if tag.startswith(text[-size:]):
-            return size
-    return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +11,7 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta
 
 from xin.chat.messages import Message, checked, with_parts, with_text
 from xin.chat.sandbox import BoundedEnvironment, LimitExceeded, RaisedByTemplate
+from xin.chat.tool_prompt import with_objects
 from xin.errors import BadRequest, LoadFailed
 
 MAX_SOURCE_CHARS = 1024 * 1024
@@ -57,9 +60,12 @@ class ChatTemplate:
         if taken := RESERVED & variables.keys():
             name = min(taken)
             raise BadRequest(f"{name} cannot be set from outside", param=f"chat_template_kwargs.{name}")
-        prepared = self._prepared(checked(messages))
+        *others, last = self._shapes(self._prepared(checked(messages)))
+        for shape in others:
+            with suppress(RaisedByTemplate, TemplateError, *_FOREIGN):
+                return self._run(shape, add_generation_prompt=add_generation_prompt, **variables)
         try:
-            return self._run(prepared, add_generation_prompt=add_generation_prompt, **variables)
+            return self._run(last, add_generation_prompt=add_generation_prompt, **variables)
         except RaisedByTemplate as exc:
             raise BadRequest(f"the model's chat template: {exc.message}", param="messages") from exc
         except LimitExceeded as exc:
@@ -67,6 +73,16 @@ class ChatTemplate:
         except (TemplateError, *_FOREIGN) as exc:
             message = f"the model's chat template cannot render these messages: {_in_short(exc)}"
             raise BadRequest(message, param="messages") from exc
+
+    def _shapes(self, messages: list[Message]) -> list[list[Message]]:
+        """Calls in messages, in each way that templates are written for: their arguments as objects or as text, and
+        no content as None, where the template asks for that, or as ""."""
+        if not any(message.get("tool_calls") for message in messages):
+            return [messages]
+        asks_for_none = "is none" in self.source or "is not none" in self.source
+        emptied = [[_without_content(message) for message in messages]] if asks_for_none else []
+        shapes = [*emptied, messages]
+        return [[_with_calls(one, convert) for one in shape] for shape in shapes for convert in (with_objects, dict)]
 
     def _run(self, messages: list[Message], **variables: Any) -> str:
         names = {"messages": messages, "bos_token": self.bos_token, "eos_token": self.eos_token}
@@ -92,6 +108,15 @@ class ChatTemplate:
         except (TemplateError, *_FOREIGN):
             return False
         return _PROBE in shown and "'type'" not in shown and '"type"' not in shown
+
+
+def _with_calls(message: Message, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Message:
+    calls = message.get("tool_calls")
+    return message | {"tool_calls": [convert(call) for call in calls]} if calls else message
+
+
+def _without_content(message: Message) -> Message:
+    return message | {"content": None} if message.get("tool_calls") and not message["content"] else message
 
 
 def _in_short(exc: BaseException) -> str:

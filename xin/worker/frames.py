@@ -42,6 +42,15 @@ class Constraint(msgspec.Struct, array_like=True, frozen=True):
     text: str = ""
 
 
+class Tools(msgspec.Struct, array_like=True, frozen=True):
+    """Functions that a chat may call, as OpenAI's objects. `choice`: auto, required, named (then `name` says which)."""
+
+    given: list[dict[str, Any]]
+    choice: str = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+
 class Share(msgspec.Struct, array_like=True, frozen=True):
     """Layers of a model that is divided over several machines. `endpoint`: a way to who holds them; "" = the worker."""
 
@@ -90,6 +99,7 @@ class Generate(Frame):
     echo: bool = False
     constraint: Constraint | None = None
     template_kwargs: dict[str, Any] = {}
+    tools: Tools | None = None
 
 
 class Embed(Frame):
@@ -175,6 +185,15 @@ class TokenLogprob(msgspec.Struct, array_like=True):
     top: list[tuple[int, bytes, float]] = []
 
 
+class CallDelta(msgspec.Struct, array_like=True):
+    """News of one tool call: the first of each has its id and name; `arguments` is the next part of their JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Delta(msgspec.Struct, array_like=True):
     """New text of one choice of one request; `tokens` counts the tokens it stands for."""
 
@@ -184,6 +203,7 @@ class Delta(msgspec.Struct, array_like=True):
     tokens: int = 1
     logprobs: list[TokenLogprob] | None = None
     reasoning: str = ""
+    calls: list[CallDelta] | None = None
 
 
 class Deltas(Frame):
@@ -193,7 +213,7 @@ class Deltas(Frame):
 
 
 class Done(Frame):
-    """One choice has ended. `finish_reason`: stop, length, cancelled. Times in milliseconds from submit."""
+    """One choice has ended. `finish_reason`: stop, length, tool_calls, cancelled. Times in milliseconds from submit."""
 
     request_id: int
     index: int

@@ -8,8 +8,22 @@ from dataclasses import dataclass, field
 
 from xin.backends.base import Engine, Output, Request
 from xin.chat.reasoning import ReasoningSplit, opens_reasoning
+from xin.chat.tool_parser import ToolParser
 from xin.errors import BadRequest, ContextLengthExceeded, UnsupportedParameter
-from xin.worker.frames import Delta, Detokenize, Done, Down, Embed, Generate, Rerank, Result, Tokenize, TokenLogprob
+from xin.worker.calls import Calls, calls_of
+from xin.worker.frames import (
+    CallDelta,
+    Delta,
+    Detokenize,
+    Done,
+    Down,
+    Embed,
+    Generate,
+    Rerank,
+    Result,
+    Tokenize,
+    TokenLogprob,
+)
 from xin.worker.text import Piece, TextStream
 
 _TAIL_TOKENS = 16  # enough to see whether the template has opened a thought
@@ -19,6 +33,7 @@ _TAIL_TOKENS = 16  # enough to see whether the template has opened a thought
 class Choice:
     text: TextStream
     reasoning: ReasoningSplit | None
+    calls: ToolParser | None = None
     tokens: int = 0
     cached: int = 0
     first: float = 0.0
@@ -35,11 +50,12 @@ class Job:
     echo: bytes | None = None
     splits_reasoning: bool = False
     opened_reasoning: bool = False
+    tools: Calls | None = None
     started: float = 0.0
     choices: list[Choice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.choices = [Choice(TextStream(self.stops), self._split()) for _ in range(self.request.n)]
+        self.choices = [Choice(TextStream(self.stops), self._split(), self._parser()) for _ in range(self.request.n)]
 
     def open_choices(self) -> list[int]:
         return [i for i, choice in enumerate(self.choices) if not choice.over]
@@ -63,6 +79,8 @@ class Job:
             piece.logprobs = [*(piece.logprobs or []), *(rest.logprobs or [])] or None
         over = piece.stop is not None or output.finish_reason is not None
         self._emit(output.index, piece, over, deltas)
+        if choice.calls is not None and choice.calls.finished:
+            return self.done(output.index, "stop")
         if not over:
             return None
         return self.done(output.index, "stop" if piece.stop else output.finish_reason or "stop", piece.stop)
@@ -70,6 +88,8 @@ class Job:
     def done(self, index: int, reason: str, stop: str | None = None) -> Done:
         choice = self.choices[index]
         choice.over = True
+        if reason == "stop" and choice.calls is not None and choice.calls.called:
+            reason = "tool_calls"
         ttft = (choice.first - self.started) * 1e3 if choice.first else 0.0
         decode = (choice.last - choice.first) * 1e3
         return Done(self.request.id, index, reason, choice.tokens, choice.cached, stop, ttft, decode)
@@ -82,8 +102,19 @@ class Job:
             if over:
                 last_content, last_reasoning = split.flush()
                 content, reasoning = content + last_content, reasoning + last_reasoning
-        if content or reasoning or piece.logprobs:
-            deltas.append(Delta(self.request.id, index, content, piece.tokens, piece.logprobs, reasoning))
+        calls: list[CallDelta] = []
+        parser = self.choices[index].calls
+        if parser is not None:
+            content, calls = parser.feed(content)
+            if over:
+                last_content, last_calls = parser.flush()
+                content, calls = content + last_content, calls + last_calls
+        if content or reasoning or piece.logprobs or calls:
+            request_id, tokens, logprobs = self.request.id, piece.tokens, piece.logprobs
+            deltas.append(Delta(request_id, index, content, tokens, logprobs, reasoning, calls or None))
+
+    def _parser(self) -> ToolParser | None:
+        return self.tools.parser() if self.tools is not None else None
 
     def _split(self) -> ReasoningSplit | None:
         return ReasoningSplit(opened=self.opened_reasoning) if self.splits_reasoning else None
@@ -120,6 +151,7 @@ def prepare(engine: Engine, frame: Down) -> Job | Result | Callable[[], Result]:
 
 def _generation(engine: Engine, frame: Generate) -> Job:
     tokens = _prompt(engine, frame)
+    calls = calls_of(engine, frame.tools) if frame.tools is not None else None
     window = engine.describe().context_length
     if not tokens:
         raise BadRequest("the prompt is empty", "send at least one token", param="prompt")
@@ -151,17 +183,22 @@ def _generation(engine: Engine, frame: Generate) -> Job:
         constraint=frame.constraint,
         compiled=engine.compile(frame.constraint) if frame.constraint else None,
     )
+    if calls is not None:
+        request.shown = calls.shown
+        if calls.constraint is not None:
+            request.constraint, request.compiled = calls.constraint, calls.compiled
     echo = None
     if frame.echo:
         echo = frame.prompt.encode() if frame.prompt is not None else engine.detokenize(tokens)
-    chat = frame.messages is not None
+    chat = frame.messages is not None and (calls is None or calls.constraint is None)  # a forced call has no thought
     opened = chat and opens_reasoning(engine.detokenize(tokens[-_TAIL_TOKENS:]).decode("utf-8", "replace"))
-    return Job(request, frame.stop, echo, splits_reasoning=chat, opened_reasoning=opened)
+    return Job(request, frame.stop, echo, splits_reasoning=chat, opened_reasoning=opened, tools=calls)
 
 
 def _prompt(engine: Engine, frame: Generate) -> list[int]:
     if frame.messages is not None:
-        return engine.render(frame.messages, frame.template_kwargs)
+        tools = {"tools": frame.tools.given} if frame.tools is not None else {}
+        return engine.render(frame.messages, {**frame.template_kwargs, **tools})
     if frame.tokens is not None:
         _check_ids(engine, frame.tokens, "prompt")
         return frame.tokens

@@ -44,6 +44,10 @@ class Vocabulary:
         for name, value in template_kwargs.items():
             if value not in (None, False):
                 raise UnsupportedParameter(f"{name}: ChatGLM's form does not know it", f"leave {name} out", param=name)
+        for i, message in enumerate(messages):
+            if message.get("tool_calls"):
+                param = f"messages[{i}].tool_calls"
+                raise UnsupportedParameter("ChatGLM's form has no tool calls", "send text messages", param=param)
         style = _STYLES.get(self._family)
         if style is None:
             return self._with_roles(messages)

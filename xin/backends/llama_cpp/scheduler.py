@@ -371,7 +371,7 @@ class Scheduler:
             return self._end(sequence, output, "stop")
         sequence.tokens.append(token)
         sequence.left -= 1
-        output.piece = self._vocabulary.piece(token)
+        output.piece = self._vocabulary.piece(token, token in request.shown)
         output.tokens = 1
         if before is not None:
             output.logprobs = [token_logprob(before, token, request.logprobs or 0, self._vocabulary)]

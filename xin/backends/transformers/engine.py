@@ -112,6 +112,9 @@ class TransformersEngine(Engine):
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
         return self._prompt.render(messages, template_kwargs)
 
+    def tool_format(self) -> str:
+        return self._prompt.tool_format
+
     def infill(self, prefix: str, suffix: str) -> list[int]:
         ids = self._vocabulary.fill_in_the_middle()
         if ids is None:

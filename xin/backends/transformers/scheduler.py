@@ -362,7 +362,7 @@ class Scheduler:
             return output
         choice.tokens.append(token)
         choice.left -= 1
-        output.piece, output.tokens = self._vocabulary.piece(token), 1
+        output.piece, output.tokens = self._vocabulary.piece(token, token in request.shown), 1
         if before is not None:
             output.logprobs = [token_logprob(before, token, request.logprobs or 0, self._vocabulary)]
         if choice.matcher is not None and choice.matcher.finished():

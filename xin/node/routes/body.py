@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -81,9 +82,9 @@ def encoded(value: Any, param: str) -> bytes:
         raise BadRequest(f"{param}: a number is out of range, or it is nested too deep", param=param) from exc
 
 
-def ignored_headers(data: dict[str, Any]) -> dict[str, str]:
+def ignored_headers(data: dict[str, Any], others: Iterable[str] = ()) -> dict[str, str]:
     """The response header that names the documented no-ops that were given."""
-    given = sorted(NO_OPS.intersection(data))
+    given = sorted({*NO_OPS.intersection(data), *others})
     return {IGNORED_HEADER: ", ".join(given)} if given else {}
 
 

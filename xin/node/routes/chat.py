@@ -24,6 +24,7 @@ from xin.node.routes.sampling import (
     with_defaults,
 )
 from xin.node.routes.streaming import stream_answer
+from xin.node.routes.tools import ignored_strict, joined, tools_of
 from xin.protocol.openai import ChatChoice, ChatCompletion, ChatCompletionRequest, ChatMessage
 from xin.worker.frames import Generate
 
@@ -33,7 +34,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     take_legacy_history(data)
     body = to_struct(data, ChatCompletionRequest)
     frame = generate_frame(body)
-    headers = ignored_headers(data)
+    headers = ignored_headers(data, ["tools.function.strict"] if ignored_strict(frame.tools) else [])
     async with request.app[MANAGER].lease(body.model, await request.read()) as lease:
         await take_images(frame.messages, lease.instance)
         frame.sampling = with_defaults(frame.sampling, body, lease.instance)
@@ -69,6 +70,7 @@ def generate_frame(body: ChatCompletionRequest) -> Generate:
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         constraint=constraint_of(body.response_format),
         template_kwargs=_template_kwargs(body),
+        tools=tools_of(body),
     )
 
 
@@ -103,6 +105,9 @@ def _template_kwargs(body: ChatCompletionRequest) -> dict[str, Any]:
         kwargs["enable_thinking"] = body.enable_thinking
     given = body.chat_template_kwargs or {}
     encoded(given, "chat_template_kwargs")
+    if "tools" in given:
+        message = "chat_template_kwargs.tools: tools have a field of their own"
+        raise BadRequest(message, "send them as tools", param="chat_template_kwargs.tools")
     return {**kwargs, **given}
 
 
@@ -112,6 +117,9 @@ def _completion(head: Head, body: ChatCompletionRequest, answers: list[Answer], 
         message = ChatMessage("assistant", answer.text)
         if answer.reasoning:
             message.reasoning_content = answer.reasoning
+        if answer.calls:
+            message.tool_calls = joined(answer.calls)
+            message.content = answer.text or None
         logprobs = chat_logprobs(answer.logprobs, body.top_logprobs or 0) if body.logprobs else None
         choices.append(ChatChoice(index, message, answer.finish_reason, logprobs))
     return ChatCompletion(head.id, head.created, head.model, choices, running.usage(), head.fingerprint)

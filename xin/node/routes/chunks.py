@@ -21,9 +21,11 @@ from xin.protocol.openai import (
     ChatDelta,
     Completion,
     CompletionChoice,
+    FunctionCallDelta,
+    ToolCallDelta,
     Usage,
 )
-from xin.worker.frames import Delta, Done
+from xin.worker.frames import CallDelta, Delta, Done
 
 _encode = msgspec.json.Encoder().encode
 
@@ -54,7 +56,7 @@ class Chunks(ABC):
         index = offset + item.index
         if isinstance(item, Done):
             return self._opening(index) + self.last(index, item.finish_reason)
-        if item.logprobs is not None or item.reasoning:
+        if item.logprobs is not None or item.reasoning or item.calls:
             return self._opening(index) + self.full(index, item)
         frame = self._around.get(index)
         if frame is not None:
@@ -102,8 +104,12 @@ class ChatChunks(Chunks):
         return self._chunk(ChatChunkChoice(index, ChatDelta(content="")))
 
     def full(self, index: int, delta: Delta) -> bytes:
-        change = ChatDelta(reasoning_content=delta.reasoning) if delta.reasoning else ChatDelta(content=delta.text)
-        if delta.reasoning and delta.text:
+        change = ChatDelta()
+        if delta.reasoning:
+            change.reasoning_content = delta.reasoning
+        if delta.calls:
+            change.tool_calls = [_call(call) for call in delta.calls]
+        if delta.text or not (delta.reasoning or delta.calls):
             change.content = delta.text
         logprobs = chat_logprobs(delta.logprobs, self._top) if delta.logprobs else None
         return self._chunk(ChatChunkChoice(index, change, logprobs=logprobs))
@@ -122,6 +128,12 @@ class ChatChunks(Chunks):
         return sse.encode(
             _encode(ChatCompletionChunk(head.id, head.created, head.model, choices, usage, head.fingerprint))
         )
+
+
+def _call(news: CallDelta) -> ToolCallDelta:
+    if not news.id:
+        return ToolCallDelta(news.index, FunctionCallDelta(arguments=news.arguments))
+    return ToolCallDelta(news.index, FunctionCallDelta(news.name, news.arguments), news.id, "function")
 
 
 class CompletionChunks(Chunks):

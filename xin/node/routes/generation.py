@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from xin.errors import XinError
 from xin.node.worker_handle import GenerationStream, WorkerHandle
 from xin.protocol.openai import PromptTokensDetails, Usage
-from xin.worker.frames import Delta, Done, Generate, TokenLogprob
+from xin.worker.frames import CallDelta, Delta, Done, Generate, TokenLogprob
 
 Batch = Sequence[Delta | Done]
 
@@ -99,6 +99,7 @@ class Answer:
     texts: list[str] = field(default_factory=list)
     reasonings: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    calls: list[CallDelta] = field(default_factory=list)
     finish_reason: str = "stop"
 
     @property
@@ -115,6 +116,8 @@ class Answer:
             self.reasonings.append(delta.reasoning)
         if delta.logprobs:
             self.logprobs.extend(delta.logprobs)
+        if delta.calls:
+            self.calls.extend(delta.calls)
 
 
 async def collect(running: Generations) -> list[Answer]:

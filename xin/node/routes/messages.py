@@ -6,19 +6,18 @@ from typing import Any
 
 from xin.errors import BadRequest, UnsupportedParameter
 
-ROLES = ("system", "developer", "user", "assistant")
-TOOL_ROLES = ("tool", "function")
-_KEPT = frozenset({"role", "content", "name", "reasoning_content"})
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_KEPT = frozenset({"role", "content", "name", "reasoning_content", "tool_call_id"})
 _DROPPED = frozenset({"refusal", "annotations"})  # what OpenAI's own replies carry when they are sent back
-_TOOLS = frozenset({"tool_calls", "function_call", "tool_call_id", "audio"})
+_REFUSED = {"function_call": "use tool_calls", "audio": "send text messages"}
 _LATER_PARTS = {"input_audio": "audio", "file": "files", "video_url": "video"}
 
 
 def take_legacy_history(data: dict[str, Any]) -> None:
     """Make the 2023 call `chat(prompt, chat_history)` a list of messages, in place.
 
-    Today's Xinference client sends it as `messages` = the prompt and `tools` = the history. Empty tools, and
-    `tool_choice: "none"`, ask for nothing and are dropped.
+    Today's Xinference client sends it as `messages` = the prompt and `tools` = the history. Empty tools and
+    functions ask for nothing and are dropped.
     """
     tools = data.get("tools")
     if tools == []:
@@ -27,9 +26,8 @@ def take_legacy_history(data: dict[str, Any]) -> None:
         data["messages"] = [*data.pop("tools"), {"role": "user", "content": data["messages"]}]
     if data.get("functions") == []:
         del data["functions"]
-    for name in ("tool_choice", "function_call"):
-        if data.get(name) == "none":
-            del data[name]
+    if data.get("function_call") == "none":
+        del data["function_call"]
 
 
 def checked_messages(messages: list[dict[str, Any]] | str) -> list[dict[str, Any]]:
@@ -49,23 +47,45 @@ def _message(message: dict[str, Any], where: str) -> dict[str, Any]:
     role = given.get("role")
     if role is None:
         raise BadRequest(f"field '{where}.role' is required", param=f"{where}.role")
-    if role in TOOL_ROLES or any(given.get(key) for key in _TOOLS):
-        name = "role" if role in TOOL_ROLES else next(key for key in _TOOLS if given.get(key))
-        raise UnsupportedParameter(
-            f"{where}.{name}: tool calls and audio are not supported yet", "send text messages", param=f"{where}.{name}"
-        )
+    if role == "function" or any(given.get(key) for key in _REFUSED):
+        name = "role" if role == "function" else next(key for key in _REFUSED if given.get(key))
+        hint = _REFUSED.get(name, 'use the role "tool"')
+        raise UnsupportedParameter(f"{where}.{name} is not supported here", hint, param=f"{where}.{name}")
     if role not in ROLES:
         expected = ", ".join(ROLES)
         raise BadRequest(f"{where}.role: expected one of {expected}, got {str(role)[:80]!r}", param=f"{where}.role")
     for key in given:
-        if key not in _KEPT | _DROPPED | _TOOLS:
+        if key not in _KEPT | _DROPPED | _REFUSED.keys() and not (key == "tool_calls" and role == "assistant"):
             raise BadRequest(f"unknown field '{where}.{key[:80]}'", param=f"{where}.{key[:80]}")
-    for key in ("name", "reasoning_content"):
+    if role == "tool" and "tool_call_id" not in given:
+        param = f"{where}.tool_call_id"
+        raise BadRequest(f"field {param!r} is required", "say which call this answers", param=param)
+    for key in ("name", "reasoning_content", "tool_call_id"):
         if not isinstance(given.get(key, ""), str):
             raise BadRequest(f"{where}.{key}: expected str", param=f"{where}.{key}")
     kept = {key: value for key, value in given.items() if key in _KEPT}
     kept["content"] = _content(given.get("content"), role, f"{where}.content")
+    if calls := given.get("tool_calls"):
+        kept["tool_calls"] = _calls(calls, f"{where}.tool_calls")
     return kept
+
+
+def _calls(calls: object, where: str) -> list[dict[str, Any]]:
+    if not isinstance(calls, list):
+        raise BadRequest(f"{where}: expected a list of calls", param=where)
+    return [_call(call, f"{where}[{i}]") for i, call in enumerate(calls)]
+
+
+def _call(call: object, where: str) -> dict[str, Any]:
+    kind = call.get("type", "function") if isinstance(call, dict) else None
+    match call:
+        case {"id": str(id_), "function": {"name": str(name), "arguments": str(arguments)}} if kind == "function":
+            return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+    raise BadRequest(
+        f"{where} is no call of a function",
+        'give {"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}',
+        param=where,
+    )
 
 
 def _content(content: object, role: str, where: str) -> str | list[dict[str, Any]]:
