@@ -175,6 +175,38 @@ def test_a_lone_replica_that_was_killed_answers_when_it_is_back(tmp_path: Path):
     assert int(reply.headers["xin-retried"]) >= 1
 
 
+@pytest.mark.slow
+def test_conversations_with_the_real_model_keep_their_caches(tmp_path: Path):
+    with hosts(tmp_path, "ant", "bee") as (ant, bee):
+        bee.join(ant)
+        until(sees(ant, "bee"))
+        until(sees(bee, "ant"))
+        options = {"context_length": 2048, "n_parallel": 2, "threads": 1}  # both nodes have the same cores
+        order = LaunchRequest(model_name="smollm2", model_uid="parrot", replica=2, options=options)
+        with ant.client as client:
+            client.launch(order)
+        until(lambda: listed(bee) == 2)
+        said = {
+            name: [{"role": "user", "content": f"{name} is a whale. " * 60}] for name in ("Ada", "Bob", "Cy", "Dot")
+        }
+
+        def go_on(name: str) -> tuple[str, float]:
+            """Who answered, and how much of the prompt it had read before."""
+            body = {"model": "parrot", "messages": said[name], "max_tokens": 8, "temperature": 0}
+            answer = ant.http.post(CHAT, json=body)
+            reply = answer.json()
+            said[name] += [reply["choices"][0]["message"], {"role": "user", "content": "And then?"}]
+            usage = reply["usage"]
+            return answer.headers["xin-node"], usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"]
+
+        with ThreadPoolExecutor(4) as pool:
+            homes = {name: home for name, (home, _) in zip(said, pool.map(go_on, said), strict=True)}
+        assert Counter(homes.values()) == {"ant": 2, "bee": 2}
+        for name in ("Dot", "Ada", "Cy", "Bob", "Ada", "Dot"):
+            home, cached = go_on(name)
+            assert home == homes[name] and cached > 0.8
+
+
 def test_what_cannot_be_scaled_is_refused_by_name(three: list[Host]):
     ant, bee, _ = three
     with ant.client as client, pytest.raises(ModelNotFound, match="narwhal"):

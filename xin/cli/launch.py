@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from xin.cli import arguments, output
@@ -127,6 +128,8 @@ def _launch(request: LaunchRequest, *, endpoint: str | None, wait: bool, json: b
             output.say(f"{uid}: {placed.reason}")
         if wait:
             answer = wait_until_ready(at_node(client, placed.node_id), uid)
+            if request.replica > 1:  # joins what it has begun, until all of them are ready
+                client.launch(msgspec.structs.replace(request, model_uid=uid))
     if json:
         output.print_json(answer)
     else:

@@ -41,7 +41,8 @@ class Spread:
         if uid := self._running(order):
             have = self._counts(uid)
             order = msgspec.structs.replace(order, model_uid=uid)
-            await self._begin(next(iter(have), HERE), order, 1, wait=False)  # says so if it is something else
+            joins = [self._begin(node_id, order, n, wait=wait) for node_id, n in have.items()]
+            await asyncio.gather(*joins)  # they say so if it is something else
             if sum(have.values()) < order.replica:
                 await self.scale(uid, order.replica, wait=wait)
             return uid, self._counts(uid)
