@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -117,17 +118,22 @@ class Host:
         rules = ["add table inet weather", "delete table inet weather"]
         if percent:
             rules += ["add table inet weather"]
-            for hook in ("input", "output"):
+            for hook, card in (("input", "iifname"), ("output", "oifname")):
                 rules += [
                     f"add chain inet weather {hook} {{ type filter hook {hook} priority 0; }}",
-                    f'add rule inet weather {hook} meta oifname != "lo" meta iifname != "lo" '
-                    f"numgen random mod 100 < {percent} drop",
+                    f'add rule inet weather {hook} {card} "eth0" numgen random mod 100 < {percent} counter drop',
                 ]
         done = subprocess.run(
             ["ip", "netns", "exec", self.namespace, "nft", "-f", "-"],
             input="\n".join(rules), capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+
+    def lost(self) -> int:
+        """Packets that `lose` has taken."""
+        table = ["ip", "netns", "exec", self.namespace, "nft", "list", "table", "inet", "weather"]
+        listed = subprocess.run(table, capture_output=True, text=True, check=True).stdout
+        return sum(map(int, re.findall(r"packets (\d+)", listed)))
 
     def move_to(self, bridge: str) -> None:
         """Its cable goes to another bridge: a partition."""

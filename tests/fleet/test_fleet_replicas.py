@@ -1,4 +1,8 @@
-"""200 requests over two replicas of the real model, of which one node is killed every ten seconds and started again."""
+"""200 requests over two replicas, of which one node is killed every ten seconds and started again.
+
+With the real model too, for which the machine should have nothing else to do: an answer that takes longer than ten
+seconds is hardly ever whole.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -18,10 +23,10 @@ from namespaces import ENDPOINT, Host, fleet, missing, pair, until
 from xin.client import Client
 from xin.protocol.node import LaunchRequest
 
-REQUESTS, TOKENS, AT_ONCE = 200, 64, 8
+REQUESTS, TOKENS, AT_ONCE = 200, 64, 4
 SECONDS, KILL_SECONDS = 60.0, 10.0
 LONGEST_SECONDS = 90.0  # of one request
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,13 +97,20 @@ def kill_at_random(victims: list[Host], over: threading.Event, killed: list[str]
         victim.ready()
 
 
-def test_replicas_are_killed_and_no_request_hangs_or_ends_without_a_word(record_property: object) -> None:
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"model_name": "echo", "options": {"tokens_per_second": 30, "ttft_ms": 500, "answer": "whale " * TOKENS}},
+        {"model_name": "smollm2", "options": {"context_length": 1024, "n_parallel": AT_ONCE}},
+    ],
+    ids=["echo", "real"],
+)
+def test_replicas_are_killed_and_no_request_hangs_or_ends_without_a_word(order: dict[str, Any]) -> None:
     with fleet("ant", "bee", "cat") as (ant, bee, cat):
         pair(ant, bee, cat)
         until(lambda: all(host.sees(2) for host in (ant, bee, cat)))
-        order = {"model_name": "smollm2", "model_uid": "many", "options": {"context_length": 1024, "n_parallel": 8}}
         for name in ("bee", "cat"):
-            ant.ask(lambda client, name=name: client.launch(LaunchRequest(node=name, **order)))
+            ant.ask(lambda client, name=name: client.launch(LaunchRequest(node=name, model_uid="many", **order)))
         until(lambda: replicas(ant) == 2, 60)
         over, killed = threading.Event(), []
         killer = threading.Thread(target=kill_at_random, args=([bee, cat], over, killed))

@@ -63,15 +63,19 @@ def test_a_third_of_the_packets_is_lost() -> None:
                 assert "elsewhere" in listed and listed <= {"elsewhere", "behind"}
                 time.sleep(0.2)
             elsewhere.join(60)
+            lost = bee.lost()
         finally:
             bee.lose(0)
         assert answers["elsewhere"] == WORDS  # it runs on another host, and came at its own pace
         healed = until(lambda: all(host.sees(2) for host in (ant, bee, cat)))
         assert all(models(host) == {"elsewhere", "behind"} for host in (ant, bee, cat))
         assert said(ant, "behind") == WORDS
+        assert lost > 20
         total = sum(shown.values())
         shares = ", ".join(f"{status} {count / total:.0%}" for status, count in shown.most_common())
-        print(f"bee behind 30 % loss, as ant shows it: {shares}; alive everywhere {healed:.1f} s after")
+        print(
+            f"bee behind 30 % loss ({lost} packets), as ant shows it: {shares}; alive everywhere {healed:.1f} s after"
+        )
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(10, "600 s ahead"), (-10, "600 s behind")])

@@ -122,3 +122,13 @@ def test_a_wrong_body_is_no_reason_to_fail(body: bytes, model: str, answer: int)
     found = prompt_of(body)
     assert (found.answer, model_of(body)) == (answer, found.model)
     assert found.model == model or "ud800" in repr(body)
+
+
+def test_what_has_just_ended_is_not_counted_as_somebody_elses(monkeypatch: pytest.MonkeyPatch):
+    router, asked = Router(), Prompt(answer=64)
+    with router.routed("a", asked), router.routed("a", asked):
+        pass
+    late = [Candidate("a", running=2), Candidate("b", running=1)]  # a has not said yet that they are done
+    assert first(router, asked, late) == "a"
+    monkeypatch.setattr(replicas_routing, "LATE_SECONDS", 0.0)
+    assert first(router, asked, late) == "b"

@@ -85,7 +85,7 @@ async def test_a_file_goes_after_a_preview_and_a_yes(node: LiveNode, home: Path,
         await until(pilot, lambda: isinstance(pilot.app.screen, FilesDialog))
         assert file.exists()
         await pilot.press("x")
-        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+        await until(pilot, lambda: isinstance(pilot.app.screen, Confirm) and pilot.app.screen.query("#question"))
         assert "frees 8B" in str(pilot.app.screen.query_one("#question", Static).render())
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, FilesDialog) and "spare-1B" not in lines(pilot))

@@ -10,19 +10,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
 from xin import paths
-from xin.catalog.spec import Fetch
 from xin.config import NodeConfig
-from xin.errors import BadRequest, Busy, Conflict, ModelNotFound, XinError
+from xin.errors import BadRequest, Busy, Conflict, XinError
 from xin.node.eviction import victims
 from xin.node.gpu_choice import check_gpu, share
 from xin.node.instance_log import InstanceLog
 from xin.node.instance_runner import Check, InstanceRunner, Publisher
 from xin.node.instance_table import InstanceTable
+from xin.node.launch_fetch import Fetcher, fetched
 from xin.node.launch_plan import LaunchPlan, make_plan
 from xin.node.local_models import known_models
 from xin.node.own_tasks import OwnTasks
@@ -32,19 +31,13 @@ from xin.node.shards.company import Gather
 from xin.node.state import DesiredLaunch, DesiredState
 from xin.node.thread_budget import ThreadBudget, usable_cores
 from xin.node.worker_handle import WorkerHandle
-from xin.protocol.node import Device, Event, Instance, Job, LaunchRequest, LocalModel, WorkerInfo
+from xin.protocol.node import Device, Event, Instance, LaunchRequest, LocalModel, WorkerInfo
 
 STOP_CLOSE_SECONDS = 3.0
 READING_SECONDS = 1.1  # devices are read at most once a second: only then is seen what has become free
 
 log = logging.getLogger(__name__)
 Settle = Callable[[LaunchRequest], Awaitable[LaunchRequest]]
-
-
-class Fetcher(Protocol):
-    """Jobs.fetch."""
-
-    async def __call__(self, fetch: Fetch, hear: Callable[[Job], None], *, resume: bool) -> None: ...
 
 
 @dataclass(slots=True)
@@ -115,7 +108,7 @@ class Manager:
         """
         runner = await self._tasks.run(self._admit(request, explicit))
         if wait:
-            await self._all_ready(runner)
+            await self._replicas.ready(runner)
         return runner.snapshot()
 
     async def scale(self, uid: str, count: int, *, wait: bool = True) -> int:
@@ -124,15 +117,13 @@ class Manager:
         With 0 all leave: each ends once it has answered what it was asked. Raises ModelNotFound, BadRequest, and with
         `wait` what their loads raise.
         """
-        first = self._runners.by_uid(uid)
-        if first.instance.serves:
-            raise BadRequest(f"{uid} is one replica of {first.instance.serves}", "scale that", param="model_uid")
+        first = self._replicas.first(uid)
         if count == 0:
             await self._tasks.run(self._leave(first))
         else:
             await self._tasks.run(self._replicas.scale(first, count))
             if wait:
-                await self._all_ready(first)
+                await self._replicas.ready(first)
         return sum(one.is_leaving for one in self._runners.replicas(uid))
 
     async def terminate(self, uid: str, *, kill: bool = False) -> None:
@@ -238,11 +229,6 @@ class Manager:
     async def keep_count(self, first: InstanceRunner) -> None:
         if first.instance.explicit:
             await self._desired.put(first.uid, self._desired_launch(first))
-
-    async def _all_ready(self, first: InstanceRunner) -> None:
-        await first.wait_ready()
-        for one in self._replicas.members(first.uid):
-            await one.wait_ready()
 
     # -- launching
 
@@ -353,25 +339,11 @@ class Manager:
             instance, plan, owner=self, events=self._events, budget=self._budget, log=InstanceLog(log_file)
         )
         runner.check, runner.gather = self.check, self.gather
-        runner.prepare = partial(self._fetched, is_restored=uid in self._restored)
+        resume = uid not in self._restored
+        runner.prepare = partial(fetched, fetch=self.fetch, config=self._config, resume=resume)
         if (old := self._runners.put(runner)) is not None:
             self._tasks.in_background(old.discard())
         return runner
-
-    async def _fetched(self, plan: LaunchPlan, told: Callable[[float, str], None], *, is_restored: bool) -> LaunchPlan:
-        """Download what the plan wants and resolve it again. What was paused before a restart stays so.
-
-        Raises XinError.
-        """
-        fetch = plan.spec.fetch
-        if fetch is None or self.fetch is None:
-            return plan
-        await self.fetch(fetch, lambda job: told(job.progress, _downloaded(job)), resume=not is_restored)
-        found = await asyncio.to_thread(make_plan, plan.request, self._config)
-        if found.spec.fetch is not None:
-            hint = "name a file of it: org/repo:file"
-            raise ModelNotFound(f"what was downloaded of {fetch.repo} is no model that {found.spec.engine} loads", hint)
-        return found
 
     async def _wake(self, model: str) -> InstanceRunner:
         """The runner to wait for; launched now when nothing has the name, or what ran on demand has failed."""
@@ -403,21 +375,21 @@ class Manager:
         """The first one of a uid ends all of them; another one leaves the rest."""
         uid = runner.instance.served_uid
         group = [runner] if runner.instance.serves else self._runners.replicas(uid)
-        await asyncio.gather(*(one.stop() for one in group))
-        for one in group:
-            self._runners.remove(one)
-            log.info("%s is terminated", one.uid)
-        if not runner.instance.serves:
-            await self._desired.remove(uid)
-        elif members := self._replicas.members(uid):
+        await asyncio.gather(*(self._end_one(one) for one in group))
+        if runner.instance.serves and (members := self._replicas.members(uid)):
             members[0].tell(replica=len(members))
             await self.keep_count(members[0])
 
+    async def _end_one(self, runner: InstanceRunner) -> None:
+        """Who waits until it is gone goes on after all of this but the writing."""
+        await runner.stop()
+        self._runners.remove(runner)
+        log.info("%s is terminated", runner.uid)
+        await self._desired.remove(runner.uid)
+
     async def _leave(self, first: InstanceRunner) -> None:
         """Returns at once; they end when they have answered."""
-        for one in self._replicas.members(first.uid):
-            one.leave()
-            self._tasks.in_background(self._replicas.drained(one))
+        self._replicas.leave(self._replicas.members(first.uid))
         await self._desired.remove(first.uid)
 
     async def _stop_all(self, runners: list[InstanceRunner], error: XinError) -> None:
@@ -437,9 +409,3 @@ class Manager:
             self._released.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._released.wait(), left)
-
-
-def _downloaded(job: Job) -> str:
-    speed = f", {job.bytes_per_second / 1e6:.1f} MB/s" if job.bytes_per_second else ""
-    how = {"paused": "paused at", "waiting": "waits for other downloads at"}.get(job.state, "downloading")
-    return f"{how} {job.bytes_done / 1e6:.0f} of {job.bytes_total / 1e6:.0f} MB{speed}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+from xin.errors import BadRequest, Conflict
 from xin.node.instance_runner import InstanceRunner
 from xin.node.instance_table import InstanceTable
 from xin.node.launch_plan import check_replica
@@ -75,12 +76,30 @@ class Replicas:
 
     def members(self, uid: str) -> list[InstanceRunner]:
         """Those that serve `uid` and stay, the first one first."""
-        return [one for one in self._table.replicas(uid) if not one.is_leaving]
+        return [one for one in self._table.replicas(uid) if one.state != "stopping"]
+
+    def first(self, uid: str) -> InstanceRunner:
+        """Raises ModelNotFound; BadRequest for one of the others, Conflict for one that leaves."""
+        found = self._table.by_uid(uid)
+        if found.instance.serves:
+            raise BadRequest(f"{uid} is one replica of {found.instance.serves}", "scale that", param="model_uid")
+        if found.state == "stopping":
+            raise Conflict(f"{uid} is ending on this node", "try again when it has answered what it was asked")
+        return found
+
+    async def ready(self, first: InstanceRunner) -> None:
+        """Raises what a load has failed of."""
+        await first.wait_ready()
+        for one in self.members(first.uid):
+            await one.wait_ready()
 
     def grow(self, first: InstanceRunner, count: int) -> None:
         """Begin as many as lack to `count`, one after another, since each counts the memory that is free."""
-        before = self.members(first.uid)[-1]
-        for _ in range(count - len(self.members(first.uid))):
+        members = self.members(first.uid)
+        if first not in members:
+            return  # it was ended meanwhile
+        before = members[-1]
+        for _ in range(count - len(members)):
             one = self._maker.make_replica(self._free_uid(first.uid), first)
             one.start(partial(_follow, one, before))
             before = one
@@ -94,15 +113,20 @@ class Replicas:
             if one.instance.serves and one.state == "failed":
                 self._table.remove(one)
                 await one.stop()
-        chosen = self._to_leave(first, len(self.members(first.uid)) - count)
-        for one in chosen:
-            one.leave()
-            self._background(self.drained(one))
+        self.leave(self._to_leave(first, len(self.members(first.uid)) - count))
         self.grow(first, count)
+        if first.state == "stopping":
+            return
         first.tell(replica=len(self.members(first.uid)))
         await self._maker.keep_count(first)
 
-    async def drained(self, runner: InstanceRunner) -> None:
+    def leave(self, runners: list[InstanceRunner]) -> None:
+        """They take no more requests, answer what they have, and end."""
+        for one in runners:
+            one.leave()
+            self._background(self._drained(one))
+
+    async def _drained(self, runner: InstanceRunner) -> None:
         """End it once it has answered what it was asked."""
         while runner.keep_alive.held:
             self._released.clear()

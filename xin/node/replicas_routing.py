@@ -6,7 +6,8 @@ conversation returns to where its cache is, unless that one has much more to do 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ import msgspec
 BYTES_PER_TOKEN = 4
 TYPICAL_ANSWER = 256  # tokens of an answer whose length nobody has limited
 TYPICAL_REQUEST = 512  # of a request that came by another way, so that nothing else is known of it
+LATE_SECONDS = 1.5  # what a replica says of itself may be so old
 CACHED_WORTH = 4  # a token that need not be read again, in tokens that wait: those share their steps
 MOST_PREFIXES = 8192
+MOST_ENDED = 256  # remembered of each replica
 MOST_POINTS = 128  # of one prompt
 KEPT_REPLICAS = 4  # of one prefix
 BLOCK_BYTES = 512
@@ -75,6 +78,7 @@ class Router:
 
     def __init__(self) -> None:
         self._sent: dict[str, list[int]] = {}
+        self._ended: dict[str, deque[float]] = {}
         self._seen: OrderedDict[Digest, tuple[str, ...]] = OrderedDict()
 
     def order(self, candidates: Sequence[Candidate], prompt: Prompt) -> list[Candidate]:
@@ -92,17 +96,21 @@ class Router:
             yield
         finally:
             costs.remove(prompt.cost)
+            self._ended.setdefault(key, deque(maxlen=MOST_ENDED)).append(time.monotonic())
             if not costs and self._sent.get(key) is costs:
                 del self._sent[key]
 
     def forget(self, key: str) -> None:
         """Its cache is gone."""
+        self._ended.pop(key, None)
         for digest in [digest for digest, keys in self._seen.items() if key in keys]:
             self._seen[digest] = tuple(one for one in self._seen[digest] if one != key)
 
     def _load(self, one: Candidate) -> float:
         sent = self._sent.get(one.key, ())
-        others = max(0, one.running - len(sent))
+        ended = self._ended.get(one.key, ())
+        late = sum(time.monotonic() - at < LATE_SECONDS for at in ended)  # it may not have said so yet
+        others = max(0, one.running - len(sent) - late)
         return (sum(sent) + others * TYPICAL_REQUEST) / max(1, one.workers)
 
     def _cached(self, prompt: Prompt) -> _Cached:

@@ -38,7 +38,7 @@ class Looks:
         for fault in self._faults:
             self.tell(fault)
         self._app.theme_changed_signal.subscribe(self._app, self._chosen)
-        self._app.run_worker(self._check_keys(), group="keymap", exclusive=True)
+        self._check_keys()
         if self._stamps or themes.user_folder().is_dir():
             self._app.set_interval(LOOK_SECONDS, self._look)
 
@@ -115,16 +115,18 @@ class Looks:
             self.tell(fault)
         self._app.settings = loaded.settings
         self._app.set_keymap(loaded.settings.keymap)
-        self._app.run_worker(self._check_keys(), group="keymap", exclusive=True)
+        self._check_keys()
         if loaded.settings.theme != self._kept:
             self._kept = loaded.settings.theme
             if not self._put_on(self._kept):
                 self.tell(self._faults.pop())
 
-    async def _check_keys(self) -> None:
+    def _check_keys(self) -> None:
         """Every screen has to be imported to know all ids, which is done only for who has set keys."""
-        if not self._app.settings.keymap:
-            return
+        if self._app.settings.keymap:
+            self._app.run_worker(self._tell_of_keys(), group="keymap", exclusive=True)
+
+    async def _tell_of_keys(self) -> None:
         from xin.tui import keymap
 
         await asyncio.to_thread(keymap.load_everything)

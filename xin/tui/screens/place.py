@@ -87,7 +87,7 @@ class Place(Screen[None]):
             self._draw(topics)
 
     def _news(self, topics: frozenset[str]) -> None:
-        if self.in_view and not self._missed:
+        if self.in_view and not self._missed and self.children:  # none before it is made, nor while it goes
             self._draw(topics)
         else:
             self._missed |= topics
