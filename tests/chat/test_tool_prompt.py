@@ -51,6 +51,15 @@ def test_a_template_gets_calls_as_it_wants_them(source: str, shown: str) -> None
     assert plain(source).render(TALK) == shown
 
 
+def test_a_template_that_sets_tools_itself_still_knows_them() -> None:
+    source = (
+        "{% if not tools is defined %}{% set tools = none %}{% endif %}{% if tools %}{{ tools | length }}{% endif %}"
+    )
+    assert plain(source).mentions("tools")
+    assert plain(source).render(TALK[:1], tools=[TOOL]) == "1"
+    assert plain(source).render(TALK[:1]) == ""
+
+
 def test_a_template_that_refuses_says_why() -> None:
     with pytest.raises(BadRequest, match="no tools here"):
         plain(REFUSING).render(TALK)
