@@ -67,7 +67,7 @@ def test_an_interrupted_step_leaves_nothing_behind(engine: Any):
     engine.submit(long)
     assert step_while(engine, lambda: engine.interrupt(long.id)) == []
     [sequence] = engine._scheduler._running
-    assert sequence.computed == 0 and sequence.fed > 16  # it was at work, and none of it counts
+    assert sequence.computed == 0 and sequence.fed > 0  # it was at work, and none of it counts
     engine.cancel(long.id)
     assert not engine.busy()
     assert answer(engine, request(engine, "The capital of France is")) == before
