@@ -41,7 +41,7 @@ def fresh(engine: Any) -> Iterator[None]:
 def engine_of(smollm2: Path, **options: Any) -> Any:
     from xin.backends.llama_cpp.engine import LlamaCppEngine
 
-    made = LlamaCppEngine.Options(context_length=1024, n_parallel=3, threads=1, prompt_lookup=False, **options)
+    made = LlamaCppEngine.Options(context_length=1024, n_parallel=3, threads=2, prompt_lookup=False, **options)
     return LlamaCppEngine.load(Weights([str(smollm2)], "smollm2"), made, lambda fraction, stage: None)
 
 
@@ -84,9 +84,9 @@ def test_the_streams_get_on_within_the_steps_of_the_long_prompt_and_both_answers
     long = request(engine, STORY * 20)
     alone = answer(engine, request(engine, STORY * 20))
     engine._scheduler._cache._parked.clear()
-    tale = answer(engine, request(engine, "Once upon a time", 120))
+    tale = answer(engine, request(engine, "Once upon a time", 60))
     engine._scheduler._cache._parked.clear()
-    stream, said = streaming(engine, 120)
+    stream, said = streaming(engine, 60)
     within: list[int] = []
 
     def deliver(outputs: list[Output]) -> None:
@@ -98,7 +98,7 @@ def test_the_streams_get_on_within_the_steps_of_the_long_prompt_and_both_answers
     while engine.busy():
         said += engine.step()
     assert_same_or_tied({"long": (alone, of(said, long)), "stream": (tale, of(said, stream))})
-    assert len(of(said, long)) == 12 and len(of(said, stream)) == 120
+    assert len(of(said, long)) == 12 and len(of(said, stream)) == 60
     chunks = len(set(within))
     assert chunks > 2 and len(within) > chunks, within  # more than once within a step of the reader's
     assert engine._scheduler._reader.sequence is None
