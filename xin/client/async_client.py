@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import httpx
 
-from xin.client import calls, rerank_calls, trust_calls, wire
+from xin.client import calls, model_calls, trust_calls, wire, xinference_calls
 from xin.client.credentials import key_for
 from xin.client.exchange import Call, Stream, failure
 from xin.config import ClientConfig
@@ -95,26 +95,26 @@ class AsyncClient:
     revoke_member = _call(trust_calls.revoke_member)
     leave_cluster = _call(trust_calls.leave_cluster)
 
-    chat = _call(calls.chat)
-    chat_stream = _stream(calls.chat_stream)
-    complete = _call(calls.complete)
-    complete_stream = _stream(calls.complete_stream)
-    embed = _call(calls.embed)
-    rerank = _call(rerank_calls.rerank)
-    tokenize = _call(calls.tokenize)
-    detokenize = _call(calls.detokenize)
+    chat = _call(model_calls.chat)
+    chat_stream = _stream(model_calls.chat_stream)
+    complete = _call(model_calls.complete)
+    complete_stream = _stream(model_calls.complete_stream)
+    embed = _call(model_calls.embed)
+    rerank = _call(model_calls.rerank)
+    tokenize = _call(model_calls.tokenize)
+    detokenize = _call(model_calls.detokenize)
 
-    launch_model = _call(calls.launch_model)
-    list_models = _call(calls.list_models)
-    describe_model = _call(calls.describe_model)
+    launch_model = _call(xinference_calls.launch_model)
+    list_models = _call(xinference_calls.list_models)
+    describe_model = _call(xinference_calls.describe_model)
     terminate_model = _call(calls.terminate)
     cancel_launch_model = _call(calls.cancel_launch)
-    get_launch_model_progress = _call(calls.get_launch_model_progress)
-    get_instance_info = _call(calls.get_instance_info)
-    list_model_registrations = _call(calls.list_model_registrations)
-    get_model_registration = _call(calls.get_model_registration)
-    register_model = _call(calls.register_model)
-    unregister_model = _call(calls.unregister_model)
+    get_launch_model_progress = _call(xinference_calls.get_launch_model_progress)
+    get_instance_info = _call(xinference_calls.get_instance_info)
+    list_model_registrations = _call(xinference_calls.list_model_registrations)
+    get_model_registration = _call(xinference_calls.get_model_registration)
+    register_model = _call(xinference_calls.register_model)
+    unregister_model = _call(xinference_calls.unregister_model)
 
     async def get_model(self, model_uid: str) -> AsyncModelHandle:
         """A running model. Raises ModelNotFound."""
@@ -169,7 +169,7 @@ class AsyncModelHandle:
         self.model_uid = model_uid
         self.description = description
 
-    chat = _answer(calls.handle_chat)
-    generate = _answer(calls.handle_generate)
-    create_embedding = _answer(calls.handle_create_embedding)
-    rerank = _answer(rerank_calls.handle_rerank)
+    chat = _answer(xinference_calls.handle_chat)
+    generate = _answer(xinference_calls.handle_generate)
+    create_embedding = _answer(xinference_calls.handle_create_embedding)
+    rerank = _answer(xinference_calls.handle_rerank)
