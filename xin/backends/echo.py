@@ -18,9 +18,9 @@ from msgspec import Meta
 
 from xin import __version__
 from xin.backends.base import Engine, Load, Output, Progress, Request, Weights
-from xin.errors import LoadFailed, OutOfMemory
+from xin.errors import BadRequest, LoadFailed, OutOfMemory
 from xin.protocol.image import pixels
-from xin.worker.frames import Ready, TokenLogprob
+from xin.worker.frames import Ready, Segment, Speech, TokenLogprob, Transcribe, Word
 
 _VOCABULARY = 256  # one token a byte: every text can be tokenised and split anywhere
 _WORD = re.compile(rb"\s*\S+")
@@ -30,7 +30,7 @@ _WORD = re.compile(rb"\s*\S+")
 class _Choice:
     request: Request
     index: int
-    tokens: Iterator[bytes]
+    tokens: Iterator[bytes | Speech]
     due: float
     left: int
 
@@ -44,7 +44,7 @@ class EchoEngine(Engine):
         """tokens_per_second 0 = as fast as it goes; die_after and stall_after count tokens of the whole engine.
 
         `answer` is said instead of the prompt. `vision`: it takes images, and says what it was given. `tool_format`:
-        how tool calls in what it says are written.
+        how tool calls in what it says are written. `speech`: it hears each line of a text as spoken for a second.
         """
 
         context_length: Annotated[int, Meta(ge=1, le=10_000_000)] = 4096
@@ -58,6 +58,7 @@ class EchoEngine(Engine):
         answer: str | None = None
         tool_format: Literal["hermes", "llama3", "mistral", "deepseek", "json"] = "hermes"
         vision: bool = False
+        speech: bool = False
         oom: bool = False
 
     def __init__(self, options: Options) -> None:
@@ -79,12 +80,13 @@ class EchoEngine(Engine):
         return cls(options)
 
     def describe(self) -> Ready:
+        more = [("vision", self._options.vision), ("transcribe", self._options.speech)]
         return Ready(
             context_length=self._options.context_length,
             n_parallel=self._options.n_parallel,
             vocabulary_size=_VOCABULARY,
             embedding_size=8,
-            abilities=["chat", "generate", "embed", "rerank", *(["vision"] if self._options.vision else [])],
+            abilities=["chat", "generate", "embed", "rerank", *(name for name, has in more if has)],
             description="echoes the last message",
             engine_version=__version__,
             threads=self._threads,
@@ -137,6 +139,17 @@ class EchoEngine(Engine):
         scores = [len(words & set(document.split())) / max(len(words), 1) for document in documents]
         return scores, sum(len(f"{query}{document}".encode()) for document in documents)
 
+    def hear(self, frame: Transcribe) -> list[Speech]:
+        if not self._options.speech:
+            return super().hear(frame)  # type: ignore[no-any-return]
+        try:
+            lines = frame.audio.decode().splitlines()
+        except UnicodeDecodeError as exc:
+            raise BadRequest("file is no text, which is what echo hears", "send text", param="file") from exc
+        language, duration = frame.language or "en", float(len(lines))
+        segments = [_segment(i, line, frame) for i, line in enumerate(lines)]
+        return [Speech(language, duration), *(Speech(language, duration, segment) for segment in segments)]
+
     def set_threads(self, n: int) -> None:
         self._threads = n
 
@@ -150,7 +163,7 @@ class EchoEngine(Engine):
             answer = self._options.answer
             text = bytes(request.tokens) if answer is None else answer.encode()
             for index in range(request.n):
-                words = iter(_WORD.findall(text))
+                words = iter(_WORD.findall(text) if request.heard is None else request.heard)
                 self._running.append(_Choice(request, index, words, due, request.max_tokens))
 
     def _next(self, choice: _Choice, now: float) -> Output:
@@ -164,6 +177,8 @@ class EchoEngine(Engine):
         choice.left -= 1
         rate = self._options.tokens_per_second
         choice.due = max(choice.due + 1 / rate, now) if rate else now
+        if isinstance(word, Speech):
+            return Output(request.id, choice.index, tokens=1, speech=word)
         output = Output(request.id, choice.index, piece=word, tokens=1)
         if request.logprobs is not None:
             output.logprobs = [TokenLogprob(word[0], word, 0.0, [(word[0], word, 0.0)] * min(request.logprobs, 1))]
@@ -180,6 +195,14 @@ class EchoEngine(Engine):
         while self._given == self._options.stall_after:
             time.sleep(1)
         self._given += 1
+
+
+def _segment(index: int, line: str, frame: Transcribe) -> Segment:
+    """The words share its second."""
+    spoken = line.upper() if frame.task == "translate" else line
+    said = spoken.split()
+    words = [Word(index + i / len(said), index + (i + 1) / len(said), word) for i, word in enumerate(said)]
+    return Segment(index, index + 1, f" {spoken}", words=words if frame.words else None)
 
 
 def _said(part: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import httpx
 
-from xin.client import calls, model_calls, trust_calls, wire, xinference_calls
+from xin.client import audio_calls, calls, model_calls, trust_calls, wire, xinference_calls
 from xin.client.credentials import key_for
 from xin.client.exchange import Call, Stream, failure
 from xin.config import ClientConfig
@@ -104,6 +104,9 @@ class Client:
     complete_stream = _stream(model_calls.complete_stream)
     embed = _call(model_calls.embed)
     rerank = _call(model_calls.rerank)
+    transcribe = _call(audio_calls.transcribe)
+    transcribe_text = _call(audio_calls.transcribe_text)
+    transcribe_stream = _stream(audio_calls.transcribe_stream)
     tokenize = _call(model_calls.tokenize)
     detokenize = _call(model_calls.detokenize)
 
@@ -181,3 +184,5 @@ class ModelHandle:
     generate = _answer(xinference_calls.handle_generate)
     create_embedding = _answer(xinference_calls.handle_create_embedding)
     rerank = _answer(xinference_calls.handle_rerank)
+    transcriptions = _answer(audio_calls.handle_transcriptions)
+    translations = _answer(audio_calls.handle_translations)

@@ -20,12 +20,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True, frozen=True)
 class Request:
-    """`timeout` bounds the wait for each read in seconds; None waits for as long as the node takes."""
+    """`content_type` is that of the body.
+
+    `timeout` bounds the wait for each read in seconds; None waits for as long as the node takes.
+    """
 
     method: str
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    content_type: str = "application/json"
     timeout: float | None = 30.0
 
 

@@ -49,7 +49,7 @@ def arguments(request: Request) -> dict[str, Any]:
         "url": request.path,
         "params": dict(request.params),
         "content": request.body,
-        "headers": {"content-type": "application/json"} if request.body is not None else {},
+        "headers": {"content-type": request.content_type} if request.body is not None else {},
         "timeout": httpx.Timeout(request.timeout, connect=CONNECT_SECONDS),
     }
 

@@ -23,6 +23,8 @@ INFER = frozenset(
         ("POST", "/v1/chat/completions"),
         ("POST", "/v1/completions"),
         ("POST", "/v1/embeddings"),
+        ("POST", "/v1/audio/transcriptions"),
+        ("POST", "/v1/audio/translations"),
         ("POST", "/v1/rerank"),
         ("POST", "/v1/tokenize"),
         ("POST", "/v1/detokenize"),

@@ -1,7 +1,8 @@
 """What keeps web pages out of a node, and strangers out of one that others can reach.
 
 Host is checked on every request (DNS rebinding), Origin and Sec-Fetch-Site on everything that may change state
-(Fetch metadata, W3C), and a body must be JSON, which a page cannot send elsewhere without a preflight.
+(Fetch metadata, W3C), and a body must be JSON, which a page cannot send elsewhere without a preflight. Recordings
+alone come in forms, as OpenAI has them: what a page of another origin sends stops at its Origin.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 from xin.errors import Forbidden, WrongMediaType
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
+JSON, FORM = "application/json", "multipart/form-data"
+FORM_PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations")  # also behind /api/nodes/ID
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
@@ -98,11 +101,12 @@ def check_origin(request: web.Request) -> None:
 
 
 def check_body_type(request: web.Request) -> None:
-    """WrongMediaType when there is a body that does not say it is JSON."""
-    if not request.body_exists or request.content_type == "application/json":
+    """WrongMediaType when there is a body that does not say it is JSON, or a form where there is a file to send."""
+    wanted = FORM if request.path.replace("//", "/").endswith(FORM_PATHS) else JSON
+    if not request.body_exists or request.content_type == wanted:
         return
     given = request.headers.get(hdrs.CONTENT_TYPE, "nothing")[:200]
-    raise WrongMediaType(f"content type is {given}, expected application/json", "send content-type: application/json")
+    raise WrongMediaType(f"content type is {given}, expected {wanted}", f"send content-type: {wanted}")
 
 
 class MergedSlashes(web.PlainResource):

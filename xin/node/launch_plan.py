@@ -23,7 +23,7 @@ _OFFLINE = "HF_HUB_OFFLINE is set: unset it and start the node again, or fetch i
 _UID = re.compile(UID_PATTERN)
 _LONGEST_BASE = 120
 MOST_REPLICAS = 64
-_LANGUAGE_MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
+_MODEL_TYPES = frozenset({"llm", "embedding", "rerank", "audio"})
 
 
 @dataclass(slots=True)
@@ -122,5 +122,5 @@ def _check_fields(request: LaunchRequest) -> None:
         )
     if request.shard and request.replica > 1:
         raise BadRequest("replica: a model that is divided over nodes runs once", "leave it out", param="replica")
-    if request.model_type is not None and request.model_type.lower() not in _LANGUAGE_MODEL_TYPES:
+    if request.model_type is not None and request.model_type.lower() not in _MODEL_TYPES:
         raise BadRequest(f"model_type {request.model_type!r} is not supported", "leave it out", param="model_type")

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xin.catalog.spec import Family, Variant, families, family_of_file
-from xin.node import gguf_file, quantization_choice, safetensors_folder
+from xin.node import ctranslate2_folder, quantization_choice, safetensors_folder
 from xin.node.weights_folders import gguf_files as gguf_files
 from xin.node.weights_folders import made_models as made_models
 from xin.node.weights_folders import made_models_dir as made_models_dir
-from xin.node.weights_found import GGUF, Found, size_of
+from xin.node.weights_found import GGUF, PYTORCH, Found, size_of, weight_files
 from xin.node.weights_huggingface import REPO as REPO
 from xin.node.weights_huggingface import cached_repo as cached_repo
 from xin.node.weights_huggingface import hub_cache as hub_cache
@@ -19,6 +19,11 @@ from xin.node.weights_index import WeightsIndex, quantization_of, size_in_billio
 from xin.protocol.node import LocalModel
 
 GGUF_ENGINE = "llama.cpp"
+_ENGINES = {
+    GGUF: GGUF_ENGINE,
+    PYTORCH: safetensors_folder.ENGINE,
+    ctranslate2_folder.FORMAT: ctranslate2_folder.ENGINE,
+}
 
 
 def known_models(model_dirs: Sequence[str]) -> list[LocalModel]:
@@ -38,7 +43,7 @@ def variant_weights(family: Family, variant: Variant, index: WeightsIndex) -> li
         package = importlib.util.find_spec(source.package)  # found, never imported
         folders = package.submodule_search_locations if package else None
         path = Path(folders[0], source.file) if folders else None
-        return [path] if path is not None and path.is_file() else None
+        return [path] if path is not None and path.exists() else None
     if source.kind == "file":
         path = Path(source.path)
         return [path] if path.exists() else None
@@ -65,13 +70,17 @@ def variant_name(family: Family, variant: Variant, here: Sequence[Variant]) -> s
     return f"{family.name}:{'-'.join(filter(None, (size, other)))}"
 
 
+def engine_of(format: str) -> str:
+    """The engine that loads weights of that format, where nobody has chosen another."""
+    return _ENGINES[format]
+
+
 def local_model(one: Found, known: Mapping[str, Family]) -> LocalModel:
     family = known.get(one.family) or family_of_file(one.path.name)
-    is_gguf = one.format == GGUF
-    abilities = [] if is_gguf else safetensors_folder.abilities(one.path)
+    abilities = safetensors_folder.abilities(one.path) if one.format == PYTORCH else []
     return LocalModel(
         model_name=one.name,
-        model_engine=GGUF_ENGINE if is_gguf else safetensors_folder.ENGINE,
+        model_engine=engine_of(one.format),
         model_format=one.format,
         quantization=quantization_of(one),
         model_size_in_billions=size_in_billions_of(one),
@@ -115,8 +124,7 @@ def _catalogued(family: Family, variant: Variant, weights: list[Path], name: str
 
 
 def _size_bytes(path: Path) -> int:
-    files = safetensors_folder.shards(path) if path.is_dir() else gguf_file.parts(path)
-    return sum(size_of(file) for file in files)
+    return sum(size_of(file) for file in weight_files(path))
 
 
 def _size_tag(size: float | None) -> str:

@@ -13,8 +13,17 @@ from typing import Any
 
 from xin.catalog.spec import Family, Fetch, ModelSpec, Variant, chat_sibling_of_file, families, family_of_file
 from xin.errors import BadRequest, ModelNotFound, XinError
-from xin.node import ggml_file, gguf_file, quantization_choice, safetensors_folder
-from xin.node.local_models import GGUF_ENGINE, REPO, gguf_files, known_models, made_models, preferred, variant_weights
+from xin.node import ctranslate2_folder, ggml_file, gguf_file, quantization_choice, safetensors_folder
+from xin.node.local_models import (
+    GGUF_ENGINE,
+    REPO,
+    engine_of,
+    gguf_files,
+    known_models,
+    made_models,
+    preferred,
+    variant_weights,
+)
 from xin.node.weights_found import GGUF, PYTORCH, Found
 from xin.node.weights_index import WeightsIndex, quantization_of, size_in_billions_of
 
@@ -178,6 +187,8 @@ def _here(family: Family, fitting: list[Variant], wish: _Wish, model_dirs: Seque
         gguf_file.checked(paths[0])
     elif paths and variant.format == PYTORCH:
         safetensors_folder.checked(paths[0])
+    elif paths and variant.format == ctranslate2_folder.FORMAT:
+        ctranslate2_folder.checked(paths[0])
     return _catalogued(family, variant, [str(path) for path in paths], wish)
 
 
@@ -192,7 +203,8 @@ def _to_fetch(family: Family, fitting: list[Variant], wish: _Wish) -> ModelSpec:
     variant = whole[0] if whole else quantization_choice.usual(alike, lambda one: one.quantization)
     spec = _catalogued(family, variant, [], wish)
     source = variant.source
-    files = [source.file] if source.file else [*quantization_choice.REPO_FILES]
+    of_repo = ctranslate2_folder if variant.format == ctranslate2_folder.FORMAT else quantization_choice
+    files = [source.file] if source.file else [*of_repo.REPO_FILES]
     spec.fetch = Fetch(repo=source.repo, revision=source.revision, files=files)
     return spec
 
@@ -257,6 +269,9 @@ def _from_path(path: Path, name: str, wish: _Wish) -> ModelSpec:
     """A file, or a folder that stands for the one model in it."""
     if path.is_dir():
         files = gguf_files([str(path)])
+        if not files and ctranslate2_folder.is_meant(path):
+            found = Found("file", name, ctranslate2_folder.checked(path), ctranslate2_folder.FORMAT)
+            return _of_found(found, wish)
         if not files:
             return _of_found(Found("file", name, safetensors_folder.checked(path), PYTORCH), wish)
         if len(files) > 1:
@@ -272,6 +287,8 @@ def _of_found(one: Found, wish: _Wish) -> ModelSpec:
     if one.format == GGUF:
         gguf_file.checked(one.path)
         return _of_gguf(one, wish)
+    if one.format == ctranslate2_folder.FORMAT:
+        return _of_ctranslate2(one, wish)
     folder, family = safetensors_folder.checked(one.path), families().get(one.family)
     wish.check(one.name, [one.size_in_billions or wish.size], [PYTORCH], PYTORCH_QUANTIZATIONS)
     return ModelSpec(
@@ -286,6 +303,18 @@ def _of_found(one: Found, wish: _Wish) -> ModelSpec:
             if (family := families().get(one.family))
             else {"abilities": safetensors_folder.abilities(folder)}
         ),
+    )
+
+
+def _of_ctranslate2(one: Found, wish: _Wish) -> ModelSpec:
+    wish.check(one.name, [one.size_in_billions or wish.size], [one.format], ["none"])
+    return ModelSpec(
+        name=one.name,
+        engine=wish.engine or engine_of(one.format),
+        format=one.format,
+        size_in_billions=wish.size or size_in_billions_of(one),
+        abilities=["transcribe"],
+        weights=[str(ctranslate2_folder.checked(one.path))],
     )
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from xin.node import gguf_file, safetensors_folder
+from xin.node import ctranslate2_folder, gguf_file, safetensors_folder
 
 GGUF, PYTORCH = "gguf", "pytorch"
 SUFFIXES = (".gguf", ".safetensors", ".bin", ".pt", ".pth")
@@ -28,7 +28,7 @@ class Found:
     """One model of one source, as it lies there.
 
     name          what it is called in its source, and launched by
-    path          what an engine loads: a GGUF (its first part), or a folder of safetensors
+    path          what an engine loads: a GGUF (its first part), or a folder
     repo, file    the same on the hub, where that is known; `file` is empty for a whole repository
     quantization, size_in_billions   where the source knows better than the name of the file
     note          what of it is not used, for people
@@ -47,10 +47,19 @@ class Found:
 
     def files(self) -> list[Path]:
         """All its weight files. Blocking."""
-        return safetensors_folder.shards(self.path) if self.format == PYTORCH else gguf_file.parts(self.path)
+        return weight_files(self.path)
 
     def size_bytes(self) -> int:
         return sum(size_of(path) for path in self.files())
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Those of a model that lies at `path`: a GGUF in parts, or a folder. Blocking."""
+    if not path.is_dir():
+        return gguf_file.parts(path)
+    if ctranslate2_folder.is_complete(path):
+        return [path / ctranslate2_folder.WEIGHTS]
+    return safetensors_folder.shards(path)
 
 
 class WeightsSource(ABC):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
-from xin.node import gguf_file, safetensors_folder
+from xin.node import ctranslate2_folder, gguf_file, safetensors_folder
 from xin.node.weights_found import (
     GGUF,
     LEAST_ORPHAN_BYTES,
@@ -110,6 +110,8 @@ def in_snapshot(repo: str, folder: Path) -> list[Found]:
     ]
     if safetensors_folder.is_complete(folder):
         found.append(Found("huggingface", repo, folder, PYTORCH, repo))
+    if ctranslate2_folder.is_complete(folder):
+        found.append(Found("huggingface", repo, folder, ctranslate2_folder.FORMAT, repo))
     return found
 
 

@@ -32,6 +32,7 @@ from xin.worker.frames import (
     SetThreads,
     Stats,
     Tokenize,
+    Transcribe,
     Up,
 )
 
@@ -211,7 +212,7 @@ class WorkerHandle:
         """Raises LoadFailed, OutOfMemory, BadRequest and the like when the model could not be loaded."""
         return await asyncio.shield(self._ready)
 
-    async def generate(self, frame: Generate) -> GenerationStream:
+    async def generate(self, frame: Generate | Transcribe) -> GenerationStream:
         """Returns once the worker has accepted the request; raises its error when it refuses."""
         request_id = self._open(frame)
         stream = self._streams[request_id] = GenerationStream(request_id, frame.n, self._cancel)
@@ -316,7 +317,7 @@ class WorkerHandle:
 
     # -- requests
 
-    def _open(self, frame: Generate | Embed | Rerank | Tokenize | Detokenize) -> int:
+    def _open(self, frame: Generate | Transcribe | Embed | Rerank | Tokenize | Detokenize) -> int:
         if self.exited.done():
             raise fresh(self.exited.result())
         if self._process.gone or self._closing:

@@ -6,7 +6,7 @@ Array-like structs tolerate extra trailing fields, so a newer node may talk to a
 from __future__ import annotations
 
 import struct
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 
@@ -117,6 +117,23 @@ class Rerank(Frame):
     documents: list[str]
 
 
+class Transcribe(Frame):
+    """Speech to be written down: `audio` is a file as it was sent. `task`: transcribe, or translate (into English).
+
+    `language` None: found out. `temperature` 0: raised where the text repeats itself. `words`: their times too.
+    """
+
+    n: ClassVar[int] = 1  # as Generate's: it has one answer
+
+    request_id: int
+    audio: bytes
+    task: str = "transcribe"
+    language: str | None = None
+    prompt: str | None = None
+    temperature: float = 0.0
+    words: bool = False
+
+
 class Tokenize(Frame):
     """`messages` renders the chat template first; `add_special` adds BOS and the like to `text`."""
 
@@ -194,6 +211,37 @@ class CallDelta(msgspec.Struct, array_like=True):
     arguments: str = ""
 
 
+class Word(msgspec.Struct, array_like=True):
+    """One spoken word, and when, in seconds from the beginning of the audio."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Segment(msgspec.Struct, array_like=True):
+    """A few seconds of speech, written down. Times in seconds from the beginning of the audio."""
+
+    start: float
+    end: float
+    text: str
+    tokens: list[int] = []
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
+    seek: int = 0
+    words: list[Word] | None = None
+
+
+class Speech(msgspec.Struct, array_like=True):
+    """What is known of the audio, at first without a segment, then with each: ISO 639-1 code, length in seconds."""
+
+    language: str
+    duration: float
+    segment: Segment | None = None
+
+
 class Delta(msgspec.Struct, array_like=True):
     """New text of one choice of one request; `tokens` counts the tokens it stands for."""
 
@@ -204,6 +252,7 @@ class Delta(msgspec.Struct, array_like=True):
     logprobs: list[TokenLogprob] | None = None
     reasoning: str = ""
     calls: list[CallDelta] | None = None
+    speech: Speech | None = None
 
 
 class Deltas(Frame):
@@ -262,7 +311,7 @@ class Failed(Frame):
     param: str | None = None
 
 
-Down = Load | Generate | Embed | Rerank | Tokenize | Detokenize | Cancel | SetThreads | Close
+Down = Load | Generate | Embed | Rerank | Transcribe | Tokenize | Detokenize | Cancel | SetThreads | Close
 Up = Progress | Ready | Accepted | Deltas | Done | Result | Stats | Log | Failed
 
 _encoder = msgspec.msgpack.Encoder()

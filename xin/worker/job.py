@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ from xin.worker.frames import (
     Generate,
     Rerank,
     Result,
+    Sampling,
     Tokenize,
     TokenLogprob,
+    Transcribe,
 )
 from xin.worker.text import Piece, TextStream
 
@@ -72,6 +75,9 @@ class Job:
         choice.cached = max(choice.cached, output.cached_tokens)
         if self.echo is not None:
             self._echo(output, deltas)
+        if output.speech is not None:
+            text = output.speech.segment.text if output.speech.segment else ""
+            deltas.append(Delta(self.request.id, output.index, text, output.tokens, speech=output.speech))
         piece = choice.text.feed(output.piece, output.tokens, output.logprobs)
         if piece.stop is None and output.finish_reason is not None:
             rest = choice.text.flush()
@@ -132,6 +138,9 @@ def prepare(engine: Engine, frame: Down) -> Job | Result | Callable[[], Result]:
     match frame:
         case Generate():
             return _generation(engine, frame)
+        case Transcribe():
+            sampling = Sampling(temperature=frame.temperature)
+            return Job(Request(frame.request_id, [], sampling, sys.maxsize, heard=engine.hear(frame)), [])
         case Tokenize():
             tokens = (
                 engine.render(frame.messages, {})

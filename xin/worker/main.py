@@ -36,6 +36,7 @@ from xin.worker.frames import (
     Result,
     SetThreads,
     Stats,
+    Transcribe,
 )
 from xin.worker.job import Job, prepare
 from xin.worker.options import convert_options
@@ -123,7 +124,7 @@ def _read(
                 for engine in engines:
                     engine.interrupt(frame.request_id)
             continue
-        if isinstance(frame, Generate):
+        if isinstance(frame, Generate | Transcribe):
             preparing.add(frame.request_id)
         work.put(frame)
 
@@ -163,7 +164,7 @@ class Worker:
                     self._warm()
                 continue
             request_id: int = getattr(frame, "request_id", 0)
-            if isinstance(frame, Generate) and request_id in self._cancelled:
+            if isinstance(frame, Generate | Transcribe) and request_id in self._cancelled:
                 self._forget(request_id)
                 self._channel.send(*(Done(request_id, i, "cancelled", 0) for i in range(frame.n)))
                 continue

@@ -37,8 +37,11 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     return {key: item for key, item in value.items() if item is not None}
 
 
-def to_struct(data: dict[str, Any], cls: type[T]) -> T:
-    """`data` as a `cls`. Refuses what cannot be honoured and what is unknown, by name."""
+def to_struct(data: dict[str, Any], cls: type[T], *, strict: bool = True) -> T:
+    """`data` as a `cls`. Refuses what cannot be honoured and what is unknown, by name.
+
+    Not `strict`: numbers and booleans may be strings, as in a form.
+    """
     known = [field.encode_name for field in msgspec.structs.fields(cls)]
     for name in data:
         if name in REFUSED:
@@ -48,7 +51,7 @@ def to_struct(data: dict[str, Any], cls: type[T]) -> T:
             hint = f"did you mean {close[0]!r}?" if close else "docs/api.md lists the fields"
             raise BadRequest(f"unknown field {name!r}", hint, param=name)
     try:
-        return msgspec.convert(data, cls)
+        return msgspec.convert(data, cls, strict=strict)
     except msgspec.ValidationError as exc:
         raise invalid(exc) from exc
     except RecursionError as exc:

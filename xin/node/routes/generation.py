@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from xin.errors import XinError
 from xin.node.worker_handle import GenerationStream, WorkerHandle
 from xin.protocol.openai import PromptTokensDetails, Usage
-from xin.worker.frames import CallDelta, Delta, Done, Generate, TokenLogprob
+from xin.worker.frames import CallDelta, Delta, Done, Generate, TokenLogprob, Transcribe
 
 Batch = Sequence[Delta | Done]
 
@@ -74,7 +74,9 @@ class Generations:
 
 
 @asynccontextmanager
-async def generating(handle: WorkerHandle, frames: Sequence[Generate]) -> AsyncIterator[Generations]:
+async def generating(
+    handle: WorkerHandle, frames: Sequence[Generate] | Sequence[Transcribe]
+) -> AsyncIterator[Generations]:
     """Start all frames and lend what they give; on the way out, whatever still runs is cancelled."""
     tasks = [asyncio.ensure_future(handle.generate(frame)) for frame in frames]
     try:

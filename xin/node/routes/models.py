@@ -16,7 +16,7 @@ from xin.protocol.node import Instance, LaunchReply, LaunchRequest, Peer
 from xin.protocol.openai import Model, ModelList
 
 LISTED = frozenset({"downloading", "loading", "ready"})
-MODEL_TYPES = ("LLM", "embedding", "rerank")
+MODEL_TYPES = ("LLM", "embedding", "rerank", "audio")
 _LAUNCH_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(LaunchRequest))
 # Keys of the Xinference client that this node has no use for, with the values that ask for nothing.
 _NOT_HONOURED: dict[str, tuple[Any, ...]] = {
@@ -173,5 +173,7 @@ def model_of(instance: Instance, address: str) -> Model:
 
 def _type_of(abilities: list[str]) -> str:
     """In Xinference's words: its client picks a handle by them."""
+    if "transcribe" in abilities:
+        return "audio"
     only = abilities[0] if len(abilities) == 1 else ""
     return {"embed": "embedding", "rerank": "rerank"}.get(only, "LLM")

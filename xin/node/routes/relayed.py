@@ -13,6 +13,7 @@ from xin.node.errors_middleware import RETRIED
 from xin.node.keys import IDENTITY, MANAGER, RELAY, ROUTER
 from xin.node.relay import ELSEWHERE, HOPS, RETURN_SECONDS
 from xin.node.replicas_routing import Candidate, Prompt, model_of, prompt_of
+from xin.node.routes.form import FORM, read_form
 from xin.protocol.node import Peer
 
 TRIES = 5
@@ -27,7 +28,8 @@ def relayed(handler: Handler) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         if HOPS in request.headers or not request.app[RELAY].trusted():
             return await handler(request)
-        return await _Asked(request, handler, await request.read()).answer()
+        body = await request.read()
+        return await _Asked(request, handler, body, await _model_asked(request, body)).answer()
 
     return answer
 
@@ -35,11 +37,11 @@ def relayed(handler: Handler) -> Handler:
 class _Asked:
     """One request, and where it may go. The one that was chosen last is in `_tried` when it could not answer."""
 
-    def __init__(self, request: web.Request, handler: Handler, body: bytes) -> None:
+    def __init__(self, request: web.Request, handler: Handler, body: bytes, model: str) -> None:
         self._request = request
         self._handler = handler
         self._body = body
-        self._model = model_of(body)
+        self._model = model
         self._relay = request.app[RELAY]
         self._router = request.app[ROUTER]
         self._home = request.app[IDENTITY].id
@@ -113,6 +115,17 @@ class _Asked:
             return bool(self._model) and self._request.app[MANAGER].get(self._model).state != "failed"
         except ModelNotFound:
             return False
+
+
+async def _model_asked(request: web.Request, body: bytes) -> str:
+    """The model that the body names; "" when it names none: the handler will say so."""
+    if request.content_type != FORM:
+        return model_of(body)
+    try:
+        named = (await read_form(request)).fields.get("model", "")
+    except BadRequest:
+        return ""
+    return named if isinstance(named, str) else ""
 
 
 async def through(request: web.Request) -> web.StreamResponse:

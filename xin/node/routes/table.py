@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from xin.node.routes import (
+    audio,
     catalogue,
     chat,
     completions,
@@ -44,6 +45,8 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.post("/v1/chat/completions", relayed.relayed(chat.create)),
         web.post("/v1/completions", relayed.relayed(completions.create)),
         web.post("/v1/embeddings", relayed.relayed(embeddings.create)),
+        web.post("/v1/audio/transcriptions", relayed.relayed(audio.transcribe)),
+        web.post("/v1/audio/translations", relayed.relayed(audio.translate)),
         web.get("/v1/models", models.list_models),
         web.get("/v1/models/{uid}", models.get_model),
         # Jina, Cohere, Xinference
