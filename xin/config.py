@@ -28,6 +28,8 @@ class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     host            address to listen on; beyond loopback every request needs an API key
     port            0 = any free one
     api_key         a key that may do everything, besides those of `xin keys`; set, it is asked for on loopback too
+    tls             other hosts reach `host` over TLS only, by a certificate that the node makes for itself
+    tls_cert        a certificate (PEM, with its chain) in place of the own one; tls_key is its key
     allowed_hosts   names by which apps and proxies address the node, besides its own
     lan_port        where paired nodes meet over mutual TLS; 0 = any free one
     pair_port       where a newcomer knocks while pairing is open; 0 = any free one
@@ -46,6 +48,9 @@ class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = DEFAULT_PORT
     api_key: Annotated[str, Meta(min_length=1)] | None = None
+    tls: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
     allowed_hosts: list[str] = []
     lan_port: Port = LAN_PORT
     lan_host: str = ""
@@ -60,12 +65,20 @@ class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     engine: str = ""
     max_waiting: Annotated[int, Meta(ge=1)] = 512
 
+    @property
+    def uses_tls(self) -> bool:
+        return self.tls or bool(self.tls_cert or self.tls_key)
+
 
 class ClientConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`[client]`: whom the command line and the TUI talk to."""
+    """`[client]`: whom the command line and the TUI talk to.
+
+    ca   a PEM file with the authority of https endpoints; empty = the well-known ones
+    """
 
     endpoint: str = f"http://127.0.0.1:{DEFAULT_PORT}"
     start_node: bool = True
+    ca: str = ""
 
 
 class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

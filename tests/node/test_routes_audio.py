@@ -62,7 +62,12 @@ def test_text_and_subtitles(node: LiveNode):
 def test_verbose_json_has_segments_and_words_as_asked(node: LiveNode):
     told = post(node, response_format="verbose_json", language="de").json()
     assert (told["task"], told["language"], told["duration"], told["text"]) == ("transcribe", "de", 3.0, TEXT)
-    assert [(one["id"], one["start"], one["end"], one["text"]) for one in told["segments"]][2] == (2, 2, 3, " that ends")
+    assert [(one["id"], one["start"], one["end"], one["text"]) for one in told["segments"]][2] == (
+        2,
+        2,
+        3,
+        " that ends",
+    )
     assert "words" not in told
     words = post(node, response_format="verbose_json", **{"timestamp_granularities[]": ["word"]}).json()
     assert words["words"][1] == {"word": "morning", "start": 0.5, "end": 1.0}

@@ -39,6 +39,7 @@ COMMANDS = {
     "pair": ("xin.cli.pair", "Pair this node with one on another machine"),
     "join": ("xin.cli.pair", "Enter a cluster by a token, for scripts"),
     "cluster": ("xin.cli.cluster", "List paired nodes, turn one out, make tokens"),
+    "cert": ("xin.cli.cert", "Export what apps elsewhere know the node by (--tls)"),
     "keys": ("xin.cli.keys", "List, add and revoke API keys for apps elsewhere"),
     "sessions": ("xin.cli.sessions", "List, search, export and import what was talked about"),
     "jobs": ("xin.cli.jobs", "List and steer the node's jobs"),

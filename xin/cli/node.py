@@ -30,6 +30,13 @@ def node(
     allowed_host: Annotated[
         list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="A name it is addressed by; repeat.")
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Other hosts reach it over TLS only; xin cert export tells them by what.")
+    ] = False,
+    tls_cert: Annotated[
+        str | None, typer.Option("--tls-cert", metavar="PEM", help="A certificate in place of its own.")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="PEM", help="The key of --tls-cert.")] = None,
     port: Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="0 = any free one [9997].")] = None,
     name: Annotated[str | None, typer.Option("--name", help="What others call it [the host's name].")] = None,
     private: Annotated[bool, typer.Option("--private", help="Neither announce it nor look for others.")] = False,
@@ -48,6 +55,9 @@ def node(
         "host": host,
         "port": port,
         "api_key": api_key,
+        "tls": tls or None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "allowed_hosts": allowed_host,
         "name": name,
         "private": private or None,

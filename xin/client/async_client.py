@@ -87,6 +87,7 @@ class AsyncClient:
     api_keys = _call(trust_calls.keys)
     add_key = _call(trust_calls.add_key)
     revoke_key = _call(trust_calls.revoke_key)
+    certificate = _call(trust_calls.certificate)
     members = _call(trust_calls.members)
     open_pairing = _call(trust_calls.open_pairing)
     close_pairing = _call(trust_calls.close_pairing)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from xin.client.exchange import Call, Request, exchange, reader
 from xin.client.request import encode, get, nothing, segment
-from xin.protocol.trust import Joined, KeyInfo, Members, NewKey, Pairing, Rotated
+from xin.protocol.trust import Joined, KeyInfo, Members, NewKey, Pairing, Rotated, ServerCertificate
 
 MEETING_SECONDS = 60.0
 
@@ -23,6 +23,11 @@ def add_key(name: str, scopes: Sequence[str] = ("infer",)) -> Call[NewKey]:
 
 def revoke_key(id_or_name: str) -> Call[KeyInfo]:
     return exchange(Request("DELETE", f"/api/keys/{segment(id_or_name, 'key')}"), reader(KeyInfo))
+
+
+def certificate() -> Call[ServerCertificate]:
+    """What apps on other hosts know the node by. Raises NotFound where it has no door for them over TLS."""
+    return get("/api/certificate", ServerCertificate)
 
 
 def members() -> Call[Members]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
-from xin import __version__
+from xin import __version__, config
 from xin.client.exchange import FOREIGN_HINT, Reply, Request, unreachable
 from xin.errors import ForeignServer, Unreachable, UsageError
 
@@ -38,8 +40,22 @@ def settings(endpoint: str) -> dict[str, Any]:
         "headers": {"user-agent": f"xin/{__version__}", "accept-encoding": "identity"},
         "timeout": httpx.Timeout(30.0, connect=CONNECT_SECONDS),
         "trust_env": False,
-        "verify": endpoint.startswith("https:"),
+        "verify": _authorities() if endpoint.startswith("https:") else False,
     }
+
+
+def _authorities() -> ssl.SSLContext | bool:
+    """Whom to believe who an https endpoint is: XIN_CLIENT_CA or SSL_CERT_FILE, else the well-known ones."""
+    file = config.load().client.ca or os.environ.get("SSL_CERT_FILE")
+    if not file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (OSError, ssl.SSLError) as exc:
+        reason = exc.strerror or str(exc)
+        raise UsageError(
+            f"{file} holds no certificates: {reason}", "make it with: xin cert export", param="ca"
+        ) from exc
 
 
 def arguments(request: Request) -> dict[str, Any]:
@@ -64,6 +80,10 @@ def translated(endpoint: str) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+        if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+            raise Unreachable(f"nobody here vouches for the certificate of {endpoint}: {exc}", CA_HINT) from exc
+        if "WRONG_VERSION_NUMBER" in str(exc):
+            raise Unreachable(f"{endpoint} does not speak TLS", "write http:// in place of https://") from exc
         raise unreachable(endpoint) from exc
     except httpx.RemoteProtocolError as exc:
         if "illegal" in str(exc):
@@ -76,4 +96,5 @@ def translated(endpoint: str) -> Iterator[None]:
 
 
 ENDPOINT_HINT = "write it as http://127.0.0.1:9997"
+CA_HINT = "on the node: xin cert export node.pem; bring the file here and set XIN_CLIENT_CA=node.pem"
 LOST_HINT = "see whether it runs: xin nodes"

@@ -57,10 +57,11 @@ from xin.node.keys import (
     SAMPLER,
     SPREAD,
     STOP,
+    TLS_DOOR,
     TRUST,
     VISITORS,
 )
-from xin.node.listener import open_listener
+from xin.node.listener import Doors, open_doors
 from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
@@ -78,6 +79,7 @@ from xin.node.shards.helpers import Helpers
 from xin.node.trust.cluster import ClusterActs
 from xin.node.trust.lan_door import LanDoor
 from xin.node.trust.pairing import PairingDoor
+from xin.node.trust.server_certificate import TlsDoor
 from xin.node.trust.trust import Trust
 from xin.node.weights_members import MemberWeights
 from xin.node.weights_supply import Supply
@@ -139,7 +141,7 @@ def make_app(
     app[SPREAD] = Spread(identity.name, manager, app[RELAY], app[PLACEMENT])
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])
+    app.cleanup_ctx.extend([_sampling, _managing, _trusting, _certified, _peering, _relaying])
     app.on_shutdown.extend([_drain, _close_helpers, _close_visits])
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
@@ -153,9 +155,15 @@ def _open_doors(app: web.Application, node: NodeConfig, identity: Identity, trus
     if identity.keyed:
         app[KEY_BOOK].give(local_key(identity.nonce), ALL_SCOPES)
     app[TRUST] = trust
+    certificates = paths.data_dir() / "tls"
+    app[TLS_DOOR] = TlsDoor(node, certificates, partial(_app_addresses, node)) if node.uses_tls else None
     app[LAN_DOOR] = LanDoor(identity, trust, node.lan_host, node.lan_port)
     app[PAIRING] = PairingDoor(trust, node.lan_host, node.pair_port, partial(_addresses, node))
     app[CLUSTER] = ClusterActs(trust, app[LAN_DOOR], app[PAIRING])
+
+
+def _app_addresses(node: NodeConfig) -> list[str]:
+    return ["127.0.0.1", "::1", *own_addresses()] if node.host in ("0.0.0.0", "::") else []
 
 
 def _addresses(node: NodeConfig) -> list[str]:
@@ -196,6 +204,15 @@ async def _peering(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _certified(app: web.Application) -> AsyncIterator[None]:
+    door = app[TLS_DOOR]
+    watching = asyncio.create_task(door.watch(), name="certificate") if door is not None else None
+    yield
+    if watching is not None:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
 async def _relaying(app: web.Application) -> AsyncIterator[None]:
     async with app[RELAY]:
         yield
@@ -218,10 +235,12 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
     """The `xin node` main; returns the exit code. Narrates on stderr; the line on stdout says that it is ready."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        listener = await open_listener(config.node)
+        doors = await open_doors(config.node)
         identity = await asyncio.to_thread(identify, config.node)
-        identity.port = listener.getsockname()[1]
+        identity.port = doors.port
         app = await asyncio.to_thread(make, config, identity)  # it reads the host's files
+        if (tls := app[TLS_DOOR]) is not None:
+            await asyncio.to_thread(tls.open)
     except XinError as exc:
         _say(f"{exc.message}: {exc.hint}" if exc.hint else exc.message)
         return EXIT_FAILURE
@@ -230,9 +249,8 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
     signals = _Signals(app[STOP], app[FORCE])
     await runner.setup()
     try:
-        site = web.SockSite(runner, listener)
         await asyncio.to_thread(runtime_file.write, identity)
-        await site.start()
+        await _let_in(runner, doors, tls)
         await _open_to_others(app, runner)
         await app[PEERS].announce()
         gc.freeze()  # what is loaded stays: no collection between two tokens need look at it
@@ -244,6 +262,15 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
         signals.close()
     _say("stopped")
     return 1 if app[FORCE].is_set() else 0
+
+
+async def _let_in(runner: web.AppRunner, doors: Doors, tls: TlsDoor | None) -> None:
+    """Programs of this machine, and apps on others."""
+    await web.SockSite(runner, doors.plain).start()
+    if doors.secure is not None and tls is not None:
+        await web.SockSite(runner, doors.secure, ssl_context=tls.context).start()
+        told = await asyncio.to_thread(tls.told)
+        _say(f"other hosts reach this node over TLS on port {doors.port} (SHA-256 {told.fingerprint[:16]}…)")
 
 
 async def _open_to_others(app: web.Application, runner: web.AppRunner) -> None:

@@ -105,6 +105,20 @@ class RevokeMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     node: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
+class ServerCertificate(msgspec.Struct, kw_only=True):
+    """GET /api/certificate: by what an app on another host knows the node.
+
+    authority     PEM of who made the certificate, for the app to trust; "" where it was given to the node
+    fingerprint   SHA-256 of the certificate, in hexadecimal
+    hosts         names and addresses that it is for
+    """
+
+    authority: str
+    fingerprint: str
+    hosts: list[str]
+    ends_at: float
+
+
 class Rotated(msgspec.Struct, kw_only=True):
     """Who has the new authority, and who could not be told and must join again."""
 

@@ -173,7 +173,7 @@ def model_of(instance: Instance, address: str) -> Model:
 
 def _type_of(abilities: list[str]) -> str:
     """In Xinference's words: its client picks a handle by them."""
-    if "transcribe" in abilities:
+    if "transcribe" in abilities and "chat" not in abilities:
         return "audio"
     only = abilities[0] if len(abilities) == 1 else ""
     return {"embed": "embedding", "rerank": "rerank"}.get(only, "LLM")

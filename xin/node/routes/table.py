@@ -9,6 +9,7 @@ from aiohttp import web
 from xin.node.routes import (
     audio,
     catalogue,
+    certificate,
     chat,
     completions,
     doctor,
@@ -91,6 +92,7 @@ def routes() -> Iterable[web.AbstractRouteDef]:
         web.get("/api/recommend", recommend.recommend),
         web.get("/api/engines/{name}/options", engine_options.options),
         web.post("/api/stop", node_info.stop),
+        web.get("/api/certificate", certificate.certificate),
         web.get("/api/keys", keys.list_keys),
         web.post("/api/keys", keys.add),
         web.delete("/api/keys/{id}", keys.revoke),

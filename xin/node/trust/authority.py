@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import secrets
+from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,13 +17,19 @@ from xin.protocol.trust import Passport, issuer_name, tls_name
 
 AUTHORITY_DAYS = 20 * 365
 NODE_DAYS = 5 * 365
+SERVER_DAYS = 365  # browsers refuse those that are good for longer than 398
 SKEW = datetime.timedelta(days=1)  # hosts' clocks may differ
 
 
 def found() -> Passport:
     """A new authority, of a cluster without members."""
+    return founded(issuer_name(secrets.token_hex(8)))
+
+
+def founded(common_name: str) -> Passport:
+    """A new authority of that name."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer_name(secrets.token_hex(8)))])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
@@ -31,15 +39,53 @@ def found() -> Passport:
 
 def issue(passport: Passport, node_id: str) -> str:
     """A key and a certificate for one node, as one PEM: good for both ends of a connection."""
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _issued(passport, node_id, [x509.DNSName(tls_name(node_id))], usages, NODE_DAYS)
+
+
+def issue_for_hosts(passport: Passport, common_name: str, hosts: Sequence[str]) -> str:
+    """A key and a certificate by which a server is known under names and IP addresses, as one PEM."""
+    names = [_general_name(host) for host in hosts]
+    return _issued(passport, common_name, names, [ExtendedKeyUsageOID.SERVER_AUTH], SERVER_DAYS)
+
+
+def hosts_of(pem: bytes) -> tuple[set[str], datetime.datetime]:
+    """The names and addresses that the first certificate is for, and when it ends. ValueError for what is none."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set(), certificate.not_valid_after_utc
+    return {str(name.value) for name in names}, certificate.not_valid_after_utc
+
+
+def fingerprint(pem: bytes) -> str:
+    """SHA-256 of the first certificate, in hexadecimal."""
+    return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _issued(
+    passport: Passport,
+    common_name: str,
+    names: Sequence[x509.GeneralName],
+    usages: Sequence[x509.ObjectIdentifier],
+    days: int,
+) -> str:
     authority, authority_key = _opened(passport)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node_id)])
-    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    builder = _builder(name, authority.subject, key.public_key(), NODE_DAYS)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = _builder(name, authority.subject, key.public_key(), days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(tls_name(node_id))]), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     builder = builder.add_extension(issuer, critical=False)

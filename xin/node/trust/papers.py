@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from xin import paths
 from xin.errors import InternalError
 from xin.protocol.trust import Passport
 
+QUIET_SECONDS = 60.0
 log = logging.getLogger("xin.node")
 
 
@@ -68,6 +70,7 @@ class Drawer:
         try:
             server = _context(ssl.PROTOCOL_TLS_SERVER, own, passport.certificate)
             server.verify_mode = ssl.CERT_REQUIRED
+            server.sslobject_class = Knock
             client = _context(ssl.PROTOCOL_TLS_CLIENT, own, passport.certificate)
         except (OSError, ssl.SSLError) as exc:
             raise InternalError(f"the certificate {own} cannot be used: {exc}") from exc
@@ -83,6 +86,30 @@ class Drawer:
             draft.replace(file)
         except OSError as exc:
             raise InternalError(f"cannot write {file}: {exc.strerror}", "nothing has changed") from exc
+
+
+class Knock(ssl.SSLObject):
+    """A connection to the door for members; who gets no further than the handshake is in the log, once a minute."""
+
+    told_at = float("-inf")
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as exc:
+            now = time.monotonic()
+            if now - Knock.told_at >= QUIET_SECONDS:
+                Knock.told_at = now
+                log.warning("refused a connection to the port for paired nodes: %s", _reason(exc))
+            raise
+
+
+def _reason(exc: ssl.SSLError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not of this cluster ({exc.verify_message})"
+    return "it showed no certificate" if exc.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE" else str(exc.reason or exc)
 
 
 def _context(protocol: int, own: Path, authority_pem: str) -> ssl.SSLContext:
