@@ -1,4 +1,4 @@
-"""`--tls`: apps on other hosts come over TLS, this machine's programs by the plain door. 127.0.0.2 plays the outside."""
+"""`--tls`: apps on other hosts come over TLS, this machine's programs by the plain door. 127.0.0.2 is outside."""
 
 from __future__ import annotations
 
