@@ -86,15 +86,21 @@ class Host:
     def start(self, *flags: str) -> None:
         """`xin node`; wait for it with `ready`."""
         self.home.mkdir(parents=True, exist_ok=True)
-        own = {"HOME": "home", "XIN_HOME": "xin", "HF_HOME": "hf", "XDG_RUNTIME_DIR": "run", "XIN_REGISTRY": "registry"}
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("XIN_")}
-        environ |= {key: str(self.home / folder) for key, folder in own.items()} | self.environ
-        named = ["sh", "-c", 'hostname "$0" && exec "$@"', self.name]
         with (self.home / "stderr.txt").open("ab") as stderr:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, "unshare", "-u", *named, *NODE, *flags],
-                env=environ, stdout=subprocess.PIPE, stderr=stderr, text=True,
-            )  # fmt: skip
+                self.command(*NODE, *flags), env=self.environment(), stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+
+    def command(self, *words: str) -> list[str]:
+        """`words` on this host, under its name; to be run with its `environment`."""
+        named = ["sh", "-c", 'hostname "$0" && exec "$@"', self.name]
+        return ["ip", "netns", "exec", self.namespace, "unshare", "-u", *named, *words]
+
+    def environment(self) -> dict[str, str]:
+        """A user of this host alone: no file of another's is in it."""
+        own = {"HOME": "home", "XIN_HOME": "xin", "HF_HOME": "hf", "XDG_RUNTIME_DIR": "run", "XIN_REGISTRY": "registry"}
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("XIN_")}
+        return environ | {key: str(self.home / folder) for key, folder in own.items()} | self.environ
 
     def ready(self) -> None:
         assert self.process is not None and self.process.stdout is not None

@@ -118,6 +118,16 @@ def count(request: web.Request, name: str, default: int, limit: int) -> int:
     return int(value)
 
 
+def seconds(request: web.Request, name: str, default: float, *, least: float, most: float) -> float:
+    """A query parameter that is a time; one that is too short or long is taken as the nearest that is not."""
+    value = request.query.get(name)
+    if value is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", value):
+        raise BadRequest(f"{name} must be a number of seconds, not {value[:80]!r}", param=name)
+    return min(max(float(value), least), most)
+
+
 def _json_type(value: object) -> str:
     names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), "null")

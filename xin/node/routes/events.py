@@ -7,7 +7,7 @@ import time
 from aiohttp import web
 
 from xin.node.keys import DESCRIPTION, EVENTS, JOBS, MANAGER, PEERS
-from xin.node.routes.body import count, flag
+from xin.node.routes.body import flag, seconds
 from xin.node.routes.event_stream import PING_SECONDS, event_stream
 from xin.protocol import sse
 from xin.protocol.node import Event, encode_event
@@ -16,7 +16,7 @@ from xin.protocol.node import Event, encode_event
 async def events(request: web.Request) -> web.StreamResponse:
     app = request.app
     samples, peer = flag(request, "samples"), flag(request, "peer")
-    ping = max(1, count(request, "ping", int(PING_SECONDS), 3600))
+    ping = seconds(request, "ping", PING_SECONDS, least=1.0, most=3600.0)
     # Subscribed before the snapshot is taken, so that nothing falls between the two.
     with app[EVENTS].subscribe(samples=samples, peer=peer) as subscription:
         snapshot = Event(
