@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +41,28 @@ def answer(engine: Any, asked: Request) -> bytes:
     return pieces
 
 
-def step_while(engine: Any, act: Any) -> list[Any]:
-    """One step that computes, with `act` called over and over from another thread meanwhile."""
+@contextmanager
+def keeping_on(act: Any) -> Iterator[None]:
+    """`act` is called over and over from another thread."""
     over = threading.Event()
 
     def keep_on() -> None:
-        while not over.is_set():
+        while not over.wait(0.001):
             act()
-            time.sleep(0.001)
 
     thread = threading.Thread(target=keep_on)
-    while engine._scheduler._running == [] and engine._scheduler._waiting:
-        thread = thread if thread.is_alive() else threading.Thread(target=keep_on)
-        if not thread.is_alive():
-            thread.start()
-        outputs: list[Any] = engine.step()
+    thread.start()
+    yield
     over.set()
     thread.join()
+
+
+def step_while(engine: Any, act: Any) -> list[Any]:
+    """One step that computes, with `act` called over and over from another thread meanwhile."""
+    outputs: list[Any] = []
+    with keeping_on(act):
+        while engine._scheduler._running == [] and engine._scheduler._waiting:
+            outputs = engine.step()
     return outputs
 
 
@@ -84,12 +89,32 @@ def test_one_that_is_not_cancelled_after_all_is_computed_anew(engine: Any):
     assert pieces == alone
 
 
-def test_a_step_that_others_share_goes_on(engine: Any):
+def test_a_step_of_prompts_is_done_again_once_for_one_that_leaves(engine: Any):
     first, second = request(engine, "one two three " * 30), request(engine, "red green blue " * 6)
     engine.submit(first)
     engine.submit(second)
     step_while(engine, lambda: engine.interrupt(first.id))
-    assert sum(sequence.computed for sequence in engine._scheduler._running) > 0
+    assert sum(sequence.computed for sequence in engine._scheduler._running) == 0
+    assert len(engine._scheduler._running) == 2
+    with keeping_on(lambda: engine.interrupt(first.id)):
+        engine.step()
+    assert sum(sequence.computed for sequence in engine._scheduler._running) > 0  # not twice in a row
     engine.cancel(first.id)
     engine.cancel(second.id)
+    assert not engine.busy()
+
+
+def test_a_step_that_a_stream_shares_goes_on(engine: Any):
+    stream, prompt = request(engine, "The capital of France is", 50), request(engine, "one two three " * 8)
+    engine.submit(stream)
+    while not any(output.tokens for output in engine.step()):
+        pass
+    engine.submit(prompt)
+    outputs: list[Any] = []
+    with keeping_on(lambda: engine.interrupt(prompt.id)):
+        for _ in range(4):
+            outputs += engine.step()
+    assert sum(output.tokens for output in outputs if output.request_id == stream.id) == 4
+    engine.cancel(stream.id)
+    engine.cancel(prompt.id)
     assert not engine.busy()

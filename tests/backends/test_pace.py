@@ -54,6 +54,7 @@ def test_streams_that_take_most_of_a_step_do_not_make_prompt_tokens_dear() -> No
 
 def test_alone_a_prompt_is_read_by_tiles_of_flash_attention_unless_that_takes_too_long() -> None:
     assert paced(0.007).chunk(streams=0, limit=512) == FLASH_TILE
+    assert paced(0.012).chunk(streams=0, limit=512) == FLASH_TILE
     assert paced(0.0001).chunk(streams=0, limit=512) == 512
     assert paced(0.05).chunk(streams=0, limit=512) == 6
 

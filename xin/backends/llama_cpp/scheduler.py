@@ -62,6 +62,8 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._arrivals = 0
         self._in_step: set[int] = set()  # requests in the decode that is going on
+        self._may_break = False  # it may end in the middle though several share it
+        self._broke = False  # the one before did
 
     # -- the contract's verbs
 
@@ -96,8 +98,11 @@ class Scheduler:
             sequence.sampler.close()
 
     def interrupt(self, request_id: int) -> None:
-        """From another thread. A step that others share goes on: it is worth more to them than this one's slot."""
-        if self._in_step == {request_id}:
+        """From another thread. A step that streams share goes on: it is worth more to them than this one's slot.
+
+        One of prompts alone is done again without it, but never twice in a row, or who cancels often would starve others.
+        """
+        if self._in_step == {request_id} or (request_id in self._in_step and self._may_break):
             self._context.interrupt()
         self._reader.interrupt(request_id)
 
@@ -129,9 +134,11 @@ class Scheduler:
         drafted = self._batch.size - streams - prompt
         started = time.perf_counter()
         self._context.go_on()
+        self._may_break = not streams and not self._broke
         self._in_step = {s.request.id for s in self._running if s.fed}
         result = self._context.decode(self._batch.struct())
         self._in_step = set()
+        self._broke = result == 2
         if result == 2:
             return self._interrupted()
         if result == 1:
