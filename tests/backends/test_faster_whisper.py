@@ -17,7 +17,7 @@ from xin.errors import BadRequest, LoadFailed, UnsupportedParameter, XinError
 from xin.worker.frames import Sampling, Segment, Speech, Transcribe
 
 RECORDING = Path(__file__).with_name("recording.ogg")
-SAID = "the weather was fine and the train left the station at nine"
+SAID = "the children went to school by bus and came home late in the evening"
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_what_is_no_audio_is_refused(engine: Engine, audio: bytes):
 def test_a_recording_that_is_cut_off_is_heard_to_where_it_ends(engine: Engine):
     whole = RECORDING.read_bytes()
     news = heard(engine, whole[: len(whole) * 2 // 3])
-    assert words("".join(one.text for one in segments(news)))[:4] == words(SAID)[:4]
+    assert words("".join(one.text for one in segments(news)))[:3] == words(SAID)[:3]
 
 
 def test_limits_and_what_it_does_not_know(engine: Engine, folder: Path):

@@ -33,11 +33,10 @@ def client(node: LiveNode) -> Iterator[Client]:
 
 
 def post(node: LiveNode, task: str = "transcriptions", *, file: bytes | None = TALK, **fields: Any) -> httpx.Response:
-    files = {} if file is None else {"file": ("talk.wav", file)}
     given = {"model": "echo", **fields}
-    if not files:
-        files = {"other": (None, "")} if not given else {}
-    return node.http.post(f"/v1/audio/{task}", data=given, files=files or {"x": (None, "1")})
+    if file is None:
+        return node.http.post(f"/v1/audio/{task}", files={name: (None, value) for name, value in given.items()})
+    return node.http.post(f"/v1/audio/{task}", data=given, files={"file": ("talk.wav", file)})
 
 
 def test_json_has_the_text_and_the_seconds(node: LiveNode):

@@ -106,6 +106,7 @@ def test_our_own_client_asks_whom_to_believe(
     with pytest.raises(UsageError) as nothing:
         Client(outside)
     assert nothing.value.param == "ca"
+    monkeypatch.delenv("XIN_CLIENT_CA")
     with Client(node.url.replace("http:", "https:")) as plain, pytest.raises(Unreachable, match="does not speak TLS"):
         plain.health()
 

@@ -97,5 +97,6 @@ TranscriptEvent = TranscriptDelta | TranscriptDone
 
 def transcript_event(data: dict[str, Any]) -> TranscriptEvent:
     """Raises msgspec.ValidationError for another kind of event."""
-    kind = TranscriptDone if data.get("type") == "transcript.text.done" else TranscriptDelta
-    return msgspec.convert(data, kind)
+    if data.get("type") == "transcript.text.done":
+        return msgspec.convert(data, TranscriptDone)
+    return msgspec.convert(data, TranscriptDelta)

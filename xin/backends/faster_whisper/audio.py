@@ -34,7 +34,7 @@ def decoded(data: bytes, longest_seconds: float) -> Any:
 
 
 def _samples(frames: Iterator[Any], longest_seconds: float) -> Any:
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     parts: list[Any] = []
     left = int(longest_seconds * RATE)
     for frame in frames:
@@ -49,7 +49,7 @@ def _samples(frames: Iterator[Any], longest_seconds: float) -> Any:
                     param="file",
                 )
             parts.append(part)
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return np.concatenate(parts).astype(np.float32) / 32768 if parts else np.zeros(0, np.float32)
 
 
 def _frames(container: Any) -> Iterator[Any]:

@@ -93,6 +93,7 @@ class FasterWhisperEngine(SequentialEngine):
             "initial_prompt": frame.prompt or None,
             "word_timestamps": frame.words,
             "beam_size": self._options.beam_size,
+            "vad_filter": self._options.leave_out_silence,
         }
         if frame.temperature:
             settings["temperature"] = frame.temperature

@@ -28,6 +28,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     compute_type  what is computed in: default = as the weights are stored, or the nearest that the device can
     threads       CPU threads; default: the node's budget
     beam_size     texts that are followed beside one another, of which the likeliest is taken
+    leave_out_silence  find speech first, and read nothing else: Whisper invents words where nobody speaks
     longest_audio minutes of audio that one request may bring
     """
 
@@ -35,4 +36,5 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     compute_type: ComputeType = "default"
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     beam_size: Annotated[int, Meta(ge=1, le=100)] = 5
+    leave_out_silence: bool = True
     longest_audio: Annotated[float, Meta(gt=0, le=1440)] = 120.0

@@ -100,7 +100,7 @@ class Scheduler:
     def interrupt(self, request_id: int) -> None:
         """From another thread. A step that streams share goes on: it is worth more to them than this one's slot.
 
-        One of prompts alone is done again without it, but never twice in a row, or who cancels often would starve others.
+        One of prompts alone is done again without it; never twice in a row, or who cancels often would starve others.
         """
         if self._in_step == {request_id} or (request_id in self._in_step and self._may_break):
             self._context.interrupt()
