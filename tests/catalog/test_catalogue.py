@@ -43,7 +43,13 @@ SEED = {
 }
 # Of these the files of 2023 were ggmlv3 for llama.cpp.
 WERE_GGMLV3 = {"baichuan", "gpt-2", "llama-2", "llama-2-chat", "orca", "starcoder", "vicuna-v1.3", "wizardlm-v1.0"}
-LOADABLE = {("gguf", "llama.cpp"), ("pytorch", "transformers"), ("ggml", "chatglm.cpp"), ("echo", "echo")}
+LOADABLE = {
+    ("gguf", "llama.cpp"),
+    ("pytorch", "transformers"),
+    ("ctranslate2", "faster-whisper"),
+    ("ggml", "chatglm.cpp"),
+    ("echo", "echo"),
+}
 # Billions of parameters as published, by size.
 PUBLISHED = {
     "baichuan": {"7": 7.0, "13": 13.26},
@@ -113,7 +119,7 @@ def test_every_variant_can_be_fetched_and_planned():
 
 def test_no_variant_stands_twice():
     for name, family in built_in_families().items():
-        keys = [(one.format, one.size_in_billions, one.quantization) for one in family.variants]
+        keys = [(one.format, one.size_in_billions, one.quantization, one.source.kind) for one in family.variants]
         assert len(set(keys)) == len(keys), name
 
 

@@ -14,8 +14,23 @@ from xin.errors import NotFound, UsageError
 from xin.protocol.trust import ServerCertificate
 
 app = typer.Typer(rich_markup_mode=None)
-group = typer.Typer(help="The certificate of a node that was started with --tls.", rich_markup_mode=None)
+group = typer.Typer(
+    help="The certificate of a node that was started with --tls.", invoke_without_command=True, rich_markup_mode=None
+)
 app.add_typer(group, name="cert")
+
+
+@group.callback(invoke_without_command=True)
+def cert(context: typer.Context, endpoint: arguments.Endpoint = None, json: arguments.Json = False) -> None:
+    """Show what the node's certificate is for, when it ends, and its fingerprint (xin node --tls)."""
+    if context.invoked_subcommand is not None:
+        return
+    told = _certificate(endpoint)
+    if json:
+        output.print_json(told)
+        return
+    ends = time.strftime("%Y-%m-%d", time.localtime(told.ends_at))
+    print(f"for {', '.join(told.hosts)}\ngood until {ends}\nSHA-256 {told.fingerprint}")
 
 
 @group.command()
@@ -41,17 +56,6 @@ def export(
     name = file or "node.pem"
     output.say(f"for {', '.join(told.hosts)}")
     output.say(f"there: XIN_CLIENT_CA={name} xin list -e https://HOST:PORT; curl --cacert {name}; SSL_CERT_FILE={name}")
-
-
-@group.command()
-def show(endpoint: arguments.Endpoint = None, json: arguments.Json = False) -> None:
-    """Show what the certificate is for, when it ends, and its fingerprint."""
-    told = _certificate(endpoint)
-    if json:
-        output.print_json(told)
-        return
-    ends = time.strftime("%Y-%m-%d", time.localtime(told.ends_at))
-    output.say(f"for {', '.join(told.hosts)}\ngood until {ends}\nSHA-256 {told.fingerprint}")
 
 
 def _certificate(endpoint: str | None) -> ServerCertificate:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from xin.client.exchange import Call, Request, Stream, event_reader, exchange, reader
-from xin.client.request import Json, encode, get, model_path, nothing, post, segment, uid_segment
+from xin.client.request import Json, encode, get, launch_with, model_path, nothing, post, segment, uid_segment
 from xin.protocol.doctor import Checkup
 from xin.protocol.node import (
     CatalogueModel,
@@ -104,13 +104,6 @@ def launch(request: LaunchRequest, *, wait: bool = True, on_demand: bool = False
 def launch_anywhere(request: LaunchRequest, *, on_demand: bool = False) -> Call[LaunchReply]:
     """As `launch` without waiting; also tells which node of the cluster has it, and why that one."""
     return launch_with(_fields(request), wait=False, on_demand=on_demand)
-
-
-def launch_with(fields: Json, *, wait: bool = True, on_demand: bool = False) -> Call[LaunchReply]:
-    """As `launch`; `fields` are the request's and the engine's options side by side."""
-    given = {"wait_ready": "" if wait else "false", "on_demand": "true" if on_demand else ""}
-    params = {key: value for key, value in given.items() if value}
-    return exchange(Request("POST", "/v1/models", params, encode(fields), timeout=None), reader(LaunchReply))
 
 
 def scale(uid: str, replica: int, *, wait: bool = True) -> Call[ScaleReply]:

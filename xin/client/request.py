@@ -10,6 +10,7 @@ import msgspec
 
 from xin.client.exchange import Call, Request, exchange, reader
 from xin.errors import BadRequest
+from xin.protocol.node import LaunchReply
 
 Json = dict[str, Any]
 encode = msgspec.json.Encoder().encode
@@ -26,6 +27,13 @@ def post(path: str, body: Json, kind: Any) -> Call[Any]:
 def sent(path: str, body: Json) -> Request:
     """A model takes as long as it takes, so nothing here times out."""
     return Request("POST", path, body=encode(body), timeout=None)
+
+
+def launch_with(fields: Json, *, wait: bool = True, on_demand: bool = False) -> Call[LaunchReply]:
+    """A launch; `fields` are the request's and the engine's options side by side."""
+    given = {"wait_ready": "" if wait else "false", "on_demand": "true" if on_demand else ""}
+    params = {key: value for key, value in given.items() if value}
+    return exchange(Request("POST", "/v1/models", params, encode(fields), timeout=None), reader(LaunchReply))
 
 
 def nothing(body: bytes) -> None:

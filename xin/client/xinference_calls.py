@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
-from xin.client import calls
 from xin.client.exchange import Call, Request, Stream, event_reader, exchange
 from xin.client.prompt import Turns, messages_of, tools_of
-from xin.client.request import Json, get, model_path, nothing, post, segment, sent
+from xin.client.request import Json, get, launch_with, model_path, nothing, post, segment, sent
 from xin.errors import BadRequest
 from xin.protocol.openai import ChatCompletionChunk
 
@@ -44,7 +43,7 @@ def launch_model(
         "keep_alive": keep_alive,
     }
     fields = {key: value for key, value in {**options, **named}.items() if value is not None}
-    reply = yield from calls.launch_with(fields, wait=wait_ready)
+    reply = yield from launch_with(fields, wait=wait_ready)
     return reply.model_uid
 
 
