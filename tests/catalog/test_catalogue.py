@@ -107,7 +107,7 @@ def test_the_families_of_2023(name: str):
 def test_every_variant_can_be_fetched_and_planned():
     for name, one in VARIANTS:
         assert (one.format, one.engine) in LOADABLE, name
-        if one.source.kind == "built-in":
+        if one.source.kind == "built-in" or one.format == "ctranslate2":  # weights alone count: nothing is kept
             continue
         assert f"{one.size_in_billions:g}" in built_in_families()[name].shapes, name
         assert one.kv_bytes_per_token > 0, name

@@ -40,40 +40,43 @@ def keep(window: Tmux, name: str) -> None:
         (IMAGES / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
+def tui(host: Host) -> Tmux:
+    return Tmux(host.command(sys.executable, "-m", "xin", "tui"), host.environment(), SIZE)
+
+
 def models(host: Host) -> set[str]:
     return {model.id for model in host.ask(Client.models)}
 
 
 def test_a_fleet_is_seen_paired_used_and_lost_from_one_terminal() -> None:
-    with fleet("ant", "bee", "cat") as (ant, bee, cat):
-        with Tmux(ant.command(sys.executable, "-m", "xin", "tui"), ant.environment(), SIZE) as window:
-            window.wait("ant", "bee", "cat", "not paired")
-            keep(window, "fleet-found")
+    with fleet("ant", "bee", "cat") as (ant, bee, cat), tui(ant) as window:
+        window.wait("ant", "bee", "cat", "not paired")
+        keep(window, "fleet-found")
 
-            digits = bee.ask(lambda client: client.open_pairing()).secret
-            select(window, "bee")
-            window.press("P")
-            window.wait("digits")
-            window.type(digits)
-            window.press("Enter")
-            until(lambda: ant.status("bee") == "alive")
+        digits = bee.ask(lambda client: client.open_pairing()).secret
+        select(window, "bee")
+        window.press("P")
+        window.wait("digits")
+        window.type(digits)
+        window.press("Enter")
+        until(lambda: ant.status("bee") == "alive")
 
-            token = ant.ask(lambda client: client.open_pairing(token=True)).secret
-            cat.ask(lambda client: client.join_cluster(token))
-            until(lambda: ant.sees(2))
-            window.wait("Nodes 3")
+        token = ant.ask(lambda client: client.open_pairing(token=True)).secret
+        cat.ask(lambda client: client.join_cluster(token))
+        until(lambda: ant.sees(2))
+        window.wait("Nodes 3")
 
-            order = LaunchRequest(model_name="echo", model_uid="parrot", replica=3)
-            ant.ask(lambda client: client.launch(order))
-            until(lambda: "parrot" in models(cat))
-            window.wait("parrot", "ready")
-            keep(window, "fleet-paired")
+        order = LaunchRequest(model_name="echo", model_uid="parrot", replica=3)
+        ant.ask(lambda client: client.launch(order))
+        until(lambda: "parrot" in models(cat))
+        window.wait("parrot", "ready")
+        keep(window, "fleet-paired")
 
-            bee.signal(signal.SIGKILL)
-            until(lambda: ant.status("bee") == "gone")
-            screen = window.wait("gone")
-            assert "bee" in screen and "parrot" in screen
-            keep(window, "fleet-lost")
+        bee.signal(signal.SIGKILL)
+        until(lambda: ant.status("bee") == "gone")
+        screen = window.wait("gone")
+        assert "bee" in screen and "parrot" in screen
+        keep(window, "fleet-lost")
 
 
 def select(window: Tmux, name: str) -> None:
