@@ -1,6 +1,6 @@
 """What prompt lookup gains: the same prompts with and without it, temperature 0, in interleaved rounds.
 
-python benchmarks/lookup.py [--rounds 6] [--json OUT]
+python benchmarks/lookup.py [--rounds 6] [--model FILE.gguf] [--json OUT]
 
 Three tasks that repeat much of their prompt ("edit this file") and a free chat that repeats nothing. Tokens per second
 from the first token to the last; the ratio is taken round by round.
@@ -71,9 +71,10 @@ class Answer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--model", type=Path, default=demo_model(), help="a .gguf; default: the demo model")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    engines = {lookup: _engine(lookup) for lookup in (False, True)}
+    engines = {lookup: _engine(options.model, lookup) for lookup in (False, True)}
     result = {name: _task(engines, prompt, options.rounds) for name, prompt in TASKS.items()}
     print(json.dumps(result, indent=1))
     print(f"load average {os.getloadavg()[0]:.1f}")
@@ -81,11 +82,11 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1))
 
 
-def _engine(lookup: bool) -> LlamaCppEngine:
+def _engine(model: Path, lookup: bool) -> LlamaCppEngine:
     options = LlamaCppEngine.Options(
         context_length=2048, n_parallel=1, threads=os.cpu_count(), prefix_cache=0, prompt_lookup=lookup
     )
-    return LlamaCppEngine.load(Weights([str(demo_model())], "smollm2"), options, lambda fraction, stage: None)
+    return LlamaCppEngine.load(Weights([str(model)], model.stem), options, lambda fraction, stage: None)
 
 
 def _task(engines: dict[bool, LlamaCppEngine], prompt: str, rounds: int) -> dict[str, Any]:
