@@ -14,10 +14,10 @@ Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
 
 def write(architecture: str, path: Path, *, split_after: int = 0) -> Path:
-    """One of ARCHITECTURES; tensors are f16 where they are matrices. The first part when it is split after so many."""
+    """One of ARCHITECTURES or RANKERS; tensors are f16 where they are matrices. The first part when it is split after so many."""
     writer = gguf.GGUFWriter(path, architecture.partition(":")[0], split_max_tensors=split_after)
     _common(writer)
-    extra, tensors = ARCHITECTURES[architecture]
+    extra, tensors = {**ARCHITECTURES, **RANKERS}[architecture]
     for key, value in extra.items():
         getattr(writer, f"add_{key}")(value)
     _vocabulary(writer, "bert" if architecture.startswith("bert") else "llama")
@@ -264,6 +264,22 @@ def _bert() -> Tensors:
         yield f"{block}.ffn_down.bias", (EMBED,)
 
 
+def _bert_rank() -> Tensors:
+    yield from _bert()
+    yield "cls.weight", (EMBED, EMBED)
+    yield "cls.bias", (EMBED,)
+    yield "cls.output.weight", (EMBED, 1)
+    yield "cls.output.bias", (1,)
+
+
+def _qwen3_rank() -> Tensors:
+    yield from _llama()
+    for block in _blocks():
+        yield f"{block}.attn_q_norm.weight", (HEAD,)
+        yield f"{block}.attn_k_norm.weight", (HEAD,)
+    yield "cls.output.weight", (EMBED, 2)
+
+
 _BERT_NORMS = ("attn_output_norm", "layer_output_norm")
 _GROUPED = {"head_count_kv": KV_HEADS, "key_length": HEAD, "value_length": HEAD, "rope_dimension_count": HEAD}
 _EXPERTS = {"expert_count": 4, "expert_used_count": 2}
@@ -299,4 +315,17 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], Callable[[], Tensors]]] = {
     "jamba": ({**_SSM, "head_count_kv": [0, KV_HEADS] * 2}, _jamba),
     "lfm2": ({"head_count_kv": [0, KV_HEADS] * 2, "shortconv_l_cache": 3}, _lfm2),
     "bert": (_BERT, _bert),
+}
+RERANK_TEMPLATE = "<s>query {query} document {document}</s>"
+RANKERS: dict[str, tuple[dict[str, Any], Callable[[], Tensors]]] = {
+    "bert:rank": ({**_BERT, "pooling_type": gguf.PoolingType.RANK}, _bert_rank),
+    "qwen3:rank": (
+        {
+            **_GROUPED,
+            "pooling_type": gguf.PoolingType.RANK,
+            "classifier_output_labels": ["yes", "no"],
+            "chat_template": [{"name": "rerank", "template": RERANK_TEMPLATE}],
+        },
+        _qwen3_rank,
+    ),
 }

@@ -35,29 +35,34 @@ def embedding_params(model: Model, window: int, threads: int) -> Any:
 
 
 class Embedder:
-    """Unit-length float32 vectors. A pass takes as many inputs as fit in its tokens and sequences."""
+    """A pass takes as many inputs as fit in its tokens and sequences. `size`: of a vector, where a head makes it."""
 
-    def __init__(self, model: Model, window: int, threads: int) -> None:
+    def __init__(self, model: Model, window: int, threads: int, *, size: int | None = None) -> None:
         self._model = model
-        self.size = int(lib.llama_model_n_embd_out(model.pointer))
-        self._limit = min(window, MAX_TOKENS)
-        params = embedding_params(model, self._limit, threads)
+        self.size = size or int(lib.llama_model_n_embd_out(model.pointer))
+        self.limit = min(window, MAX_TOKENS)
+        params = embedding_params(model, self.limit, threads)
         self._sequences = int(params.n_seq_max)
         self._context = Context(model.pointer, params, model.vocabulary.size, can_rewind=True)
-        self._batch = Batch(self._limit)
+        self._batch = Batch(self.limit)
 
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
+        """Vectors of unit length."""
         for i, tokens in enumerate(inputs):
-            if len(tokens) > self._limit:
+            if len(tokens) > self.limit:
                 raise BadRequest(
-                    f"input[{i}] has {len(tokens)} tokens; this model embeds at most {self._limit}",
+                    f"input[{i}] has {len(tokens)} tokens; this model embeds at most {self.limit}",
                     "split the text",
                     param=f"input[{i}]",
                 )
-        vectors: list[bytes] = []
+        return [_unit(vector) for vector in self.vectors(inputs)]
+
+    def vectors(self, inputs: list[list[int]]) -> list[npt.NDArray[np.float32]]:
+        """As the model gives them. No input may have more than `limit` tokens."""
+        vectors: list[npt.NDArray[np.float32]] = []
         group: list[list[int]] = []
         for tokens in inputs:
-            if len(group) == self._sequences or sum(map(len, group)) + len(tokens) > self._limit:
+            if len(group) == self._sequences or sum(map(len, group)) + len(tokens) > self.limit:
                 vectors += self._pass(group)
                 group = []
             group.append(tokens)
@@ -69,7 +74,7 @@ class Embedder:
     def close(self) -> None:
         self._context.close()
 
-    def _pass(self, group: list[list[int]]) -> list[bytes]:
+    def _pass(self, group: list[list[int]]) -> list[npt.NDArray[np.float32]]:
         self._batch.clear()
         self._context.clear()
         for sequence, tokens in enumerate(group):
@@ -82,7 +87,7 @@ class Embedder:
         result = run(pointer, self._batch.struct())
         if result != 0:
             raise InternalError(f"the embedding pass failed with code {result}")
-        return [_unit(self._vector(pointer, i)) for i in range(len(group))]
+        return [self._vector(pointer, i) for i in range(len(group))]
 
     def _vector(self, pointer: Any, sequence: int) -> npt.NDArray[np.float32]:
         found = lib.llama_get_embeddings_seq(pointer, sequence)

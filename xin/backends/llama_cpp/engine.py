@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xin.backends.llama_cpp.context import Context
     from xin.backends.llama_cpp.embedder import Embedder
     from xin.backends.llama_cpp.model import Model
+    from xin.backends.llama_cpp.ranker import Ranker
     from xin.chat.constraint import ConstraintFactory
 
 log = logging.getLogger("xin.llama_cpp")
@@ -61,6 +62,7 @@ class LlamaCppEngine(Engine):
         template = options.chat_template or model.meta("tokenizer.chat_template")
         self._prompt = Prompt(model.vocabulary, weights, template)
         self._embedder: Embedder | None = None
+        self._ranker: Ranker | None = None
         self._constraints: ConstraintFactory | None = None
         self._warm_up()
         self._ready = self._describe(weights)
@@ -148,11 +150,22 @@ class LlamaCppEngine(Engine):
         return self._constraints
 
     def embed(self, inputs: list[list[int]]) -> list[bytes]:
+        if "embed" not in self._ready.abilities:
+            return super().embed(inputs)
         if self._embedder is None:
             from xin.backends.llama_cpp.embedder import Embedder
 
             self._embedder = Embedder(self._model, self._window, self._threads)
         return self._embedder.embed(inputs)
+
+    def rerank(self, query: str, documents: list[str]) -> tuple[list[float], int]:
+        if "rerank" not in self._ready.abilities:
+            return super().rerank(query, documents)
+        if self._ranker is None:
+            from xin.backends.llama_cpp.ranker import Ranker
+
+            self._ranker = Ranker(self._model, self._window, self._threads)
+        return self._ranker.rerank(query, documents)
 
     def set_threads(self, n: int) -> None:
         if self._options.threads is not None:
@@ -160,14 +173,16 @@ class LlamaCppEngine(Engine):
         if n != self._threads:
             self._threads = n
             self._scheduler.set_threads(n)
-            if self._embedder is not None:
-                self._embedder.set_threads(n)
+            for part in (self._embedder, self._ranker):
+                if part is not None:
+                    part.set_threads(n)
 
     def close(self) -> None:
         self._scheduler.close()
-        if self._embedder is not None:
-            self._embedder.close()
-            self._embedder = None
+        for part in (self._embedder, self._ranker):
+            if part is not None:
+                part.close()
+        self._embedder = self._ranker = None
         self._context.close()
         self._model.close()
 
@@ -211,8 +226,12 @@ class LlamaCppEngine(Engine):
     def _describe(self, weights: Weights) -> Ready:
         import llama_cpp as lib
 
+        from xin.backends.llama_cpp.ranker import ranks
+
         abilities = ["generate", "embed"]
-        if self._prompt.can_chat:
+        if ranks(self._model):
+            abilities = ["rerank"]
+        elif self._prompt.can_chat:
             abilities.insert(0, "chat")
         kv_bytes = self._context.cells * self._cell_bytes
         return Ready(

@@ -15,6 +15,7 @@ from xin.worker.frames import Constraint, Ready
 if TYPE_CHECKING:
     from xin.backends.transformers.embedder import Embedder
     from xin.backends.transformers.forward import Forward
+    from xin.backends.transformers.judge import Judge
     from xin.backends.transformers.loading import Loaded
     from xin.backends.transformers.row_cache import RowCache
     from xin.chat.constraint import ConstraintFactory
@@ -63,6 +64,7 @@ class TransformersEngine(Engine):
         template = options.chat_template or _template(loaded.tokenizer)
         self._prompt = Prompt(self._vocabulary, weights, template)
         self._embedder: Embedder | None = None
+        self._judge = self._made_judge() if weights.abilities == ["rerank"] else None
         self._constraints: ConstraintFactory | None = None
         self._ready = self._describe(loaded, forward.device)
 
@@ -138,6 +140,11 @@ class TransformersEngine(Engine):
             self._embedder = Embedder(self._model.base_model, Layout(), limit=limit, pad=0)
         return self._embedder.embed(inputs)
 
+    def rerank(self, query: str, documents: list[str]) -> tuple[list[float], int]:
+        if self._judge is None:
+            return super().rerank(query, documents)
+        return self._judge.rerank(query, documents)
+
     def set_threads(self, n: int) -> None:
         import torch
 
@@ -149,7 +156,13 @@ class TransformersEngine(Engine):
 
     def close(self) -> None:
         self._scheduler.close()
-        self._embedder = self._model = None
+        self._embedder = self._judge = self._model = None
+
+    def _made_judge(self) -> Judge:
+        """For a language model that the catalogue knows as a reranker."""
+        from xin.backends.transformers.judge import Judge
+
+        return Judge(self._model, self._vocabulary, limit=min(self._window, _LONGEST_DEFAULT))
 
     def _factory(self) -> ConstraintFactory:
         from xin.chat.constraint import ConstraintFactory
@@ -169,7 +182,9 @@ class TransformersEngine(Engine):
 
     def _describe(self, loaded: Loaded, device: Any) -> Ready:
         abilities = ["generate", "embed"]
-        if self._prompt.can_chat:
+        if self._judge is not None:
+            abilities = ["rerank"]
+        elif self._prompt.can_chat:
             abilities.insert(0, "chat")
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         return Ready(
