@@ -14,7 +14,7 @@ Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
 
 def write(architecture: str, path: Path, *, split_after: int = 0) -> Path:
-    """One of ARCHITECTURES or RANKERS; tensors are f16 where they are matrices. The first part when it is split after so many."""
+    """One of ARCHITECTURES or RANKERS; tensors are f16 where they are matrices. The first part, when it is split."""
     writer = gguf.GGUFWriter(path, architecture.partition(":")[0], split_max_tensors=split_after)
     _common(writer)
     extra, tensors = {**ARCHITECTURES, **RANKERS}[architecture]
