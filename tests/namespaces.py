@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ from xin.protocol.node import Peer
 T = TypeVar("T")
 LETTERS = itertools.cycle(string.ascii_lowercase)  # several networks of one process
 CLONE_NEWNET = 0x40000000
-SUBNET = "10.77.0"
+SUBNET, SUBNET6 = "10.77.0", "fd77"
 ENDPOINT = "http://127.0.0.1:9997"
 NODE = [sys.executable, "-m", "xin", "node"]
 
@@ -69,6 +69,7 @@ class Host:
         self.cable = f"{network.tag}v{index}"
         self.home = network.home / name
         self.environ: dict[str, str] = {}  # what its node gets besides
+        self.has_ipv4 = True
         self.process: subprocess.Popen[str] | None = None
         self.bridge, self.far_bridge = network.bridge, network.far_bridge
         self._inside = ThreadPoolExecutor(1, initializer=enter, initargs=(self.namespace,))
@@ -78,10 +79,15 @@ class Host:
         ip("netns", "add", self.namespace)
         ip("link", "add", self.cable, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         ip("link", "set", self.cable, "master", self.bridge, "up")
-        ip("-n", self.namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        if self.has_ipv4:
+            ip("-n", self.namespace, "addr", "add", f"{self.address}/24", "dev", "eth0")
+        else:
+            self.address = f"{SUBNET6}::{self.address.rpartition('.')[2]}"
+            ip("-n", self.namespace, "addr", "add", f"{self.address}/64", "dev", "eth0", "nodad")
         for device in ("eth0", "lo"):
             ip("-n", self.namespace, "link", "set", device, "up")
-        ip("-n", self.namespace, "route", "add", "default", "dev", "eth0")
+        if self.has_ipv4:
+            ip("-n", self.namespace, "route", "add", "default", "dev", "eth0")
 
     def start(self, *flags: str) -> None:
         """`xin node`; wait for it with `ready`."""
@@ -227,7 +233,10 @@ class Network:
 
 @contextmanager
 def fleet(
-    *names: str, without_node: int = 0, environs: Mapping[str, Mapping[str, str]] | None = None
+    *names: str,
+    without_node: int = 0,
+    environs: Mapping[str, Mapping[str, str]] | None = None,
+    without_ipv4: Collection[str] = (),
 ) -> Iterator[list[Host]]:
     """Running nodes of these names, strangers to one another; none on the last `without_node` hosts.
 
@@ -240,6 +249,7 @@ def fleet(
         hosts = [Host(network, index, name) for index, name in enumerate(names)]
         for host in hosts:
             host.environ |= (environs or {}).get(host.name, {})
+            host.has_ipv4 = host.name not in without_ipv4
             stack.callback(host.end)
             host.plug()
         running = hosts[: len(hosts) - without_node]

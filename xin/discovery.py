@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
@@ -76,11 +76,14 @@ class Mdns:
         self._opened: AsyncZeroconf | None = None
 
     async def __aenter__(self) -> Mdns:
-        zeroconf = await asyncio.to_thread(importlib.import_module, "zeroconf.asyncio")
-        chosen = {} if self.interfaces is None else {"interfaces": list(self.interfaces)}
+        zeroconf = await asyncio.to_thread(importlib.import_module, "zeroconf")
+        made = (await asyncio.to_thread(importlib.import_module, "zeroconf.asyncio")).AsyncZeroconf
         try:
-            self._opened = zeroconf.AsyncZeroconf(**chosen)
-        except OSError as exc:
+            if self.interfaces is not None:
+                self._opened = made(interfaces=list(self.interfaces))
+            else:
+                self._opened = _of_either_family(made, zeroconf.IPVersion)
+        except (OSError, RuntimeError) as exc:
             raise XinError(f"multicast DNS cannot be used here: {exc}", "other hosts are not seen") from exc
         return self
 
@@ -102,6 +105,16 @@ class Mdns:
         if self.interfaces is not None:
             return list(self.interfaces)
         return own_addresses()
+
+
+def _of_either_family(made: Any, version: Any) -> AsyncZeroconf:
+    """Over IPv4 and IPv6, or over IPv4 alone where a host has no other."""
+    try:
+        opened: AsyncZeroconf = made(ip_version=version.All)
+    except (OSError, RuntimeError) as exc:
+        log.info("multicast DNS goes over IPv4 alone: %s", exc)
+        opened = made(ip_version=version.V4Only)
+    return opened
 
 
 def own_addresses() -> list[str]:

@@ -110,6 +110,18 @@ def test_a_killed_node_leaves_no_models_and_comes_back() -> None:
         until(lambda: "parrot" in models(ant))  # it was launched by hand, so it is launched again
 
 
+def test_hosts_without_ipv4_are_one_cluster_too() -> None:
+    with fleet("ibis", "jay", without_ipv4=("ibis", "jay")) as (ibis, jay):
+        until(lambda: set(ibis.others("found")) == {"jay"} and set(jay.others("found")) == {"ibis"})
+        assert ":" in ibis.others("found")["jay"].addresses[0]
+        pair(ibis, jay)
+        until(lambda: ibis.status("jay") == "alive" and jay.status("ibis") == "alive")
+        jay.ask(lambda client: client.launch(LaunchRequest(model_name="echo", model_uid="parrot", node="jay")))
+        until(lambda: "parrot" in models(ibis))
+        answer = ibis.ask(lambda client: client.complete("parrot", "over IPv6"))
+        assert answer.choices[0].text == "over IPv6"
+
+
 def test_an_outsider_gets_nothing() -> None:
     """A node on its own has no port open, one that shows digits or a token one, and so has one of a cluster."""
     with fleet("gnu", "hen", "fox", without_node=1) as (gnu, hen, fox):
