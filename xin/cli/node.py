@@ -1,4 +1,4 @@
-"""`xin node` and `xin node stop`."""
+"""`xin node`, `xin node stop`, and its door for apps on other hosts."""
 
 from __future__ import annotations
 
@@ -81,6 +81,43 @@ def stop(endpoint: arguments.Endpoint = None, json: arguments.Json = False) -> N
         output.print_json({"stopped": info.name, "endpoint": info.endpoint})
     else:
         output.say(f"node {info.name} at {client.endpoint} has stopped")
+
+
+@app.command("open")
+def open_door(
+    host: Annotated[
+        str, typer.Option("--host", "-H", metavar="ADDRESS", help="Where apps reach it; 0.0.0.0: every address.")
+    ] = "0.0.0.0",
+    tls: Annotated[bool, typer.Option("--tls", help="Over TLS only; xin cert export tells them by what.")] = False,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option("--allowed-host", metavar="NAME", help="A name it is addressed by; repeat.")
+    ] = None,
+    endpoint: arguments.Endpoint = None,
+    json: arguments.Json = False,
+) -> None:
+    """Let apps on other hosts in, with an API key (xin keys), until xin node close or its end. Nothing restarts."""
+    with connect(endpoint) as client:
+        info = client.open_door(host, tls=tls, allowed_hosts=allowed_host or [])
+    if json:
+        output.print_json(info)
+        return
+    scheme = "https" if info.tls else "http"
+    for address in info.addresses:
+        shown = f"[{address}]" if ":" in address else address
+        print(f"{scheme}://{shown}:{info.port}")
+    if info.first_key:
+        output.say(f"requests need an API key; this one may do everything and is not shown again: {info.first_key}")
+
+
+@app.command("close")
+def close_door(endpoint: arguments.Endpoint = None, json: arguments.Json = False) -> None:
+    """Let no more apps of other hosts in. Answers that run are finished."""
+    with connect(endpoint) as client:
+        info = client.close_door()
+    if json:
+        output.print_json(info)
+    else:
+        output.say("closed: only programs of this machine and paired nodes reach it")
 
 
 def _wait_until_gone(client: Client) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xin.client.exchange import Call, Request, exchange, reader
-from xin.client.request import encode, get, nothing, segment
-from xin.protocol.trust import Joined, KeyInfo, Members, NewKey, Pairing, Rotated, ServerCertificate
+from xin.client.request import encode, get, nothing, post, segment
+from xin.protocol.trust import DoorInfo, Joined, KeyInfo, Members, NewKey, Pairing, Rotated, ServerCertificate
 
 MEETING_SECONDS = 60.0
 
@@ -23,6 +23,21 @@ def add_key(name: str, scopes: Sequence[str] = ("infer",)) -> Call[NewKey]:
 
 def revoke_key(id_or_name: str) -> Call[KeyInfo]:
     return exchange(Request("DELETE", f"/api/keys/{segment(id_or_name, 'key')}"), reader(KeyInfo))
+
+
+def door() -> Call[DoorInfo]:
+    """Whether apps on other hosts reach the node by `open_door`, and where."""
+    return get("/api/door", DoorInfo)
+
+
+def open_door(host: str = "0.0.0.0", *, tls: bool = False, allowed_hosts: Sequence[str] = ()) -> Call[DoorInfo]:
+    """Let apps on other hosts in, with an API key, until `close_door` or the node's end."""
+    return post("/api/door", {"host": host, "tls": tls, "allowed_hosts": list(allowed_hosts)}, DoorInfo)
+
+
+def close_door() -> Call[DoorInfo]:
+    """Nobody else comes in; answers that run are finished."""
+    return exchange(Request("DELETE", "/api/door"), reader(DoorInfo))
 
 
 def certificate() -> Call[ServerCertificate]:

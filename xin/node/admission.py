@@ -34,7 +34,7 @@ INFER = frozenset(
 )
 # What members tell one another, and what only this node's own people may do.
 FOR_PEERS = "/api/members/"
-NOT_FOR_PEERS = ("/api/keys", "/api/pairing", "/api/trust", "/api/stop", "/api/nodes", "/ui", "/download")
+NOT_FOR_PEERS = ("/api/door", "/api/keys", "/api/pairing", "/api/trust", "/api/stop", "/api/nodes", "/ui", "/download")
 log = logging.getLogger("xin.node")
 
 
@@ -44,10 +44,20 @@ def asks_for_keys(config: NodeConfig) -> bool:
 
 
 class Admission:
-    """`admit` raises Unauthorized or Forbidden. `is_member`: of a node's id, and who gave its certificate."""
+    """`admit` raises Unauthorized or Forbidden. `is_member`: of a node's id, and who gave its certificate.
 
-    def __init__(self, config: NodeConfig, keys: KeyBook, is_member: Callable[[str, str], bool]) -> None:
+    `is_app`: whether a request came by the door for apps, where everybody needs a key.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        keys: KeyBook,
+        is_member: Callable[[str, str], bool],
+        is_app: Callable[[web.Request], bool],
+    ) -> None:
         self._asks = asks_for_keys(config)
+        self._is_app = is_app
         self._keys = keys
         self._is_member = is_member
         self._told: dict[str, float] = {}
@@ -59,7 +69,7 @@ class Admission:
                 self._admit_peer(request, peer)
             elif _path(request).startswith(FOR_PEERS):
                 raise Forbidden(f"{_path(request)} is for paired nodes", "they come over mutual TLS")
-            elif self._asks:
+            elif self._asks or self._is_app(request):
                 self._admit_key(request)
         except (Unauthorized, Forbidden) as exc:
             self._tell(request, exc)

@@ -20,6 +20,7 @@ from xin.discovery import own_addresses
 from xin.errors import EXIT_FAILURE, XinError
 from xin.node import runtime_file
 from xin.node.admission import Admission
+from xin.node.app_door import AppDoor
 from xin.node.bandwidth import BandwidthProbe
 from xin.node.browser.visitors import Visitors
 from xin.node.devices.probe import Prober, Source
@@ -33,6 +34,7 @@ from xin.node.job_launches import LaunchJobs
 from xin.node.jobs import Jobs
 from xin.node.key_book import ALL_SCOPES, KeyBook
 from xin.node.keys import (
+    APP_DOOR,
     BODY_LIMIT,
     CLUSTER,
     CONFIG,
@@ -103,10 +105,13 @@ def make_app(
     identity = identity or identify(node)
     keys = KeyBook(paths.data_dir() / "keys.json")
     trust = Trust(identity, paths.data_dir() / "cluster", partial(_addresses, node))
-    guard = make_guard(node.host, node.allowed_hosts, admit=Admission(node, keys, trust.is_member).admit)
+    door = AppDoor(node, identity, paths.data_dir() / "tls")
+    admission = Admission(node, keys, trust.is_member, door.is_by)
+    guard = make_guard(node.host, node.allowed_hosts, admit=admission.admit, answers_to=door.answers_to)
     app = web.Application(middlewares=[errors_to_bodies, guard], client_max_size=BODY_BYTES)
     app[BODY_LIMIT] = BODY_BYTES
     app[KEY_BOOK] = keys
+    app[APP_DOOR] = door
     _open_doors(app, node, identity, trust)
     app[CONFIG] = node
     app[IDENTITY] = identity
@@ -195,6 +200,7 @@ async def _trusting(app: web.Application) -> AsyncIterator[None]:
     if not app[CONFIG].private:
         await app[TRUST].load()
     yield
+    await app[APP_DOOR].close()
     await app[PAIRING].close()
     await app[LAN_DOOR].close()
 
@@ -251,6 +257,7 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
     try:
         await asyncio.to_thread(runtime_file.write, identity)
         await _let_in(runner, doors, tls)
+        app[APP_DOOR].serve_on(runner)
         await _open_to_others(app, runner)
         await app[PEERS].announce()
         gc.freeze()  # what is loaded stays: no collection between two tokens need look at it

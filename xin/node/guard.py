@@ -25,9 +25,21 @@ FORM_PATHS = ("/v1/audio/transcriptions", "/v1/audio/translations")  # also behi
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
-def make_guard(own_host: str, allowed_hosts: Sequence[str] = (), *, admit: Callable[[web.Request], None]) -> Middleware:
-    """The middleware for a node that listens on `own_host`. `admit` raises for whom may not do what is asked."""
-    names = own_names(own_host, allowed_hosts)
+def make_guard(
+    own_host: str,
+    allowed_hosts: Sequence[str] = (),
+    *,
+    admit: Callable[[web.Request], None],
+    answers_to: Callable[[str], bool] = lambda name: False,
+) -> Middleware:
+    """The middleware for a node that listens on `own_host`. `admit` raises for whom may not do what is asked.
+
+    `answers_to`: further names by which it may be addressed now.
+    """
+    at_start = own_names(own_host, allowed_hosts)
+
+    def names(name: str) -> bool:
+        return at_start(name) or answers_to(name)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from xin.node.events import EventHub
 from xin.node.identity import Identity
 
 if TYPE_CHECKING:
+    from xin.node.app_door import AppDoor
     from xin.node.browser.visitors import Visitors
     from xin.node.devices.sampler import Sampler
     from xin.node.jobs import Jobs
@@ -50,6 +51,7 @@ STOP: web.AppKey[asyncio.Event] = web.AppKey("stop")
 KEY_BOOK: web.AppKey[KeyBook] = web.AppKey("key_book")
 TRUST: web.AppKey[Trust] = web.AppKey("trust")
 LAN_DOOR: web.AppKey[LanDoor] = web.AppKey("lan_door")
+APP_DOOR: web.AppKey[AppDoor] = web.AppKey("app_door")
 TLS_DOOR: web.AppKey[TlsDoor | None] = web.AppKey("tls_door")
 PAIRING: web.AppKey[PairingDoor] = web.AppKey("pairing")
 CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")

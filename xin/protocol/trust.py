@@ -105,6 +105,26 @@ class RevokeMember(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     node: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
+class OpenDoor(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /api/door: where apps on other hosts reach the node. 0.0.0.0 or ::  every address but loopback."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=256)] = "0.0.0.0"
+    tls: bool = False
+    allowed_hosts: Annotated[list[Text], Meta(max_length=64)] = []
+
+
+class DoorInfo(msgspec.Struct, kw_only=True):
+    """GET /api/door. `first_key`: an API key, told once, where there was none."""
+
+    is_open: bool
+    port: int
+    host: str = ""
+    addresses: list[str] = []
+    tls: bool = False
+    allowed_hosts: list[str] = []
+    first_key: str | None = None
+
+
 class ServerCertificate(msgspec.Struct, kw_only=True):
     """GET /api/certificate: by what an app on another host knows the node.
 
