@@ -114,9 +114,9 @@ def test_what_cannot_be_opened_is_told(client: Client, outside: str, tmp_path):
     assert not client.door().is_open and is_shut(outside)
     with LiveNode(tmp_path, host=OUTSIDE, api_key="k") as other, Client(other.url, api_key="k") as its:
         assert its.node().endpoint == other.url
-    with LiveNode(tmp_path / "wide", host="0.0.0.0", api_key="k") as wide, Client(wide.url, api_key="k") as its:
-        with pytest.raises(Conflict, match="since its start"):
-            its.open_door()
+    wide = LiveNode(tmp_path / "wide", host="0.0.0.0", api_key="k")
+    with wide, Client(wide.url, api_key="k") as its, pytest.raises(Conflict, match="since its start"):
+        its.open_door()
 
 
 def test_by_the_terminal(node: LiveNode, client: Client, outside: str, key: dict[str, str]):

@@ -71,7 +71,7 @@ class AppDoor:
         return self._order is not None and self._names(name)
 
     async def open(self, order: OpenDoor) -> DoorInfo:
-        """Instead of what was open. Raises Conflict where `--host` has opened one or a port is taken, and UsageError."""
+        """Instead of what was open. Raises Conflict where `--host` has opened one or the port is taken; UsageError."""
         if not is_loopback(self._config.host):
             raise Conflict(f"this node listens on {self._config.host} since its start", "start it without --host")
         async with self._changing:
