@@ -19,8 +19,8 @@ from openai import OpenAI
 
 from xin.client import Client
 from xin.config import NodeConfig
-from xin.errors import Conflict, NotFound, Unreachable, UsageError
-from xin.node.listener import open_doors
+from xin.errors import NotFound, Unreachable, UsageError
+from xin.node.listener import for_own_programs
 from xin.node.trust import authority
 from xin.node.trust.server_certificate import TlsDoor
 
@@ -187,16 +187,19 @@ def test_a_given_certificate_that_cannot_be_used_is_named(tmp_path: Path, broken
         ({"host": OUTSIDE, "tls_key": "key.pem"}, "tls_cert"),
     ],
 )
-async def test_settings_that_contradict_each_other_are_named(settings: dict[str, object], param: str):
+def test_settings_that_contradict_each_other_are_named(settings: dict[str, object], param: str):
     with pytest.raises(UsageError) as told:
-        await open_doors(msgspec.convert({"port": 0, **settings}, NodeConfig))
+        for_own_programs(msgspec.convert(settings, NodeConfig))
     assert told.value.param == param
 
 
-async def test_a_port_that_one_of_the_doors_cannot_have_is_taken():
+def test_a_port_that_is_taken_outside_ends_the_start_with_a_word(tmp_path: Path):
     with socket.create_server((OUTSIDE, 0)) as other:
-        config = NodeConfig(host=OUTSIDE, tls=True, port=other.getsockname()[1])
-        with pytest.raises(Conflict):
-            await open_doors(config)
-        with socket.create_server(("127.0.0.1", config.port)):  # and the other door was closed again
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(AssertionError, match=f"port {port} is taken"),
+            LiveNode(tmp_path, host=OUTSIDE, tls=True, port=port),
+        ):
+            pass
+        with socket.create_server(("127.0.0.1", port)):  # and the other door was closed again
             pass

@@ -59,11 +59,10 @@ from xin.node.keys import (
     SAMPLER,
     SPREAD,
     STOP,
-    TLS_DOOR,
     TRUST,
     VISITORS,
 )
-from xin.node.listener import Doors, open_doors
+from xin.node.listener import for_own_programs, open_listener
 from xin.node.manager import Manager
 from xin.node.node_info import SelfDescription
 from xin.node.peers import Peers
@@ -81,12 +80,12 @@ from xin.node.shards.helpers import Helpers
 from xin.node.trust.cluster import ClusterActs
 from xin.node.trust.lan_door import LanDoor
 from xin.node.trust.pairing import PairingDoor
-from xin.node.trust.server_certificate import TlsDoor
 from xin.node.trust.trust import Trust
 from xin.node.weights_members import MemberWeights
 from xin.node.weights_supply import Supply
 from xin.protocol.local_key import local_key
 from xin.protocol.node import Event
+from xin.protocol.trust import OpenDoor
 
 BODY_BYTES = 64 * 2**20
 CLEANUP_SECONDS = 2.0
@@ -146,7 +145,7 @@ def make_app(
     app[SPREAD] = Spread(identity.name, manager, app[RELAY], app[PLACEMENT])
     app[VISITORS] = Visitors()
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.extend([_sampling, _managing, _trusting, _certified, _peering, _relaying])
+    app.cleanup_ctx.extend([_sampling, _managing, _trusting, _peering, _relaying])
     app.on_shutdown.extend([_drain, _close_helpers, _close_visits])
     app.add_routes(routes())
     app.router.register_resource(MergedSlashes(app.router))
@@ -160,15 +159,9 @@ def _open_doors(app: web.Application, node: NodeConfig, identity: Identity, trus
     if identity.keyed:
         app[KEY_BOOK].give(local_key(identity.nonce), ALL_SCOPES)
     app[TRUST] = trust
-    certificates = paths.data_dir() / "tls"
-    app[TLS_DOOR] = TlsDoor(node, certificates, partial(_app_addresses, node)) if node.uses_tls else None
     app[LAN_DOOR] = LanDoor(identity, trust, node.lan_host, node.lan_port)
     app[PAIRING] = PairingDoor(trust, node.lan_host, node.pair_port, partial(_addresses, node))
     app[CLUSTER] = ClusterActs(trust, app[LAN_DOOR], app[PAIRING])
-
-
-def _app_addresses(node: NodeConfig) -> list[str]:
-    return ["127.0.0.1", "::1", *own_addresses()] if node.host in ("0.0.0.0", "::") else []
 
 
 def _addresses(node: NodeConfig) -> list[str]:
@@ -210,15 +203,6 @@ async def _peering(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-async def _certified(app: web.Application) -> AsyncIterator[None]:
-    door = app[TLS_DOOR]
-    watching = asyncio.create_task(door.watch(), name="certificate") if door is not None else None
-    yield
-    if watching is not None:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-
-
 async def _relaying(app: web.Application) -> AsyncIterator[None]:
     async with app[RELAY]:
         yield
@@ -241,28 +225,27 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
     """The `xin node` main; returns the exit code. Narrates on stderr; the line on stdout says that it is ready."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        doors = await open_doors(config.node)
+        listener = await open_listener(for_own_programs(config.node))
         identity = await asyncio.to_thread(identify, config.node)
-        identity.port = doors.port
+        identity.port = listener.getsockname()[1]
         app = await asyncio.to_thread(make, config, identity)  # it reads the host's files
-        if (tls := app[TLS_DOOR]) is not None:
-            await asyncio.to_thread(tls.open)
     except XinError as exc:
-        _say(f"{exc.message}: {exc.hint}" if exc.hint else exc.message)
-        return EXIT_FAILURE
+        return _failed(exc)
     _allow_many_connections()
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLEANUP_SECONDS)
     signals = _Signals(app[STOP], app[FORCE])
     await runner.setup()
     try:
+        site = web.SockSite(runner, listener)
         await asyncio.to_thread(runtime_file.write, identity)
-        await _let_in(runner, doors, tls)
-        app[APP_DOOR].serve_on(runner)
+        await site.start()
         await _open_to_others(app, runner)
         await app[PEERS].announce()
         gc.freeze()  # what is loaded stays: no collection between two tokens need look at it
         print(f"xin node {identity.name} ready on {identity.endpoint}", flush=True)
         await app[STOP].wait()
+    except XinError as exc:
+        return _failed(exc)
     finally:
         await asyncio.to_thread(runtime_file.remove, identity)
         await runner.cleanup()
@@ -271,19 +254,14 @@ async def serve(config: Config, make: AppFactory = make_app) -> int:
     return 1 if app[FORCE].is_set() else 0
 
 
-async def _let_in(runner: web.AppRunner, doors: Doors, tls: TlsDoor | None) -> None:
-    """Programs of this machine, and apps on others."""
-    await web.SockSite(runner, doors.plain).start()
-    if doors.secure is not None and tls is not None:
-        await web.SockSite(runner, doors.secure, ssl_context=tls.context).start()
-        told = await asyncio.to_thread(tls.told)
-        _say(f"other hosts reach this node over TLS on port {doors.port} (SHA-256 {told.fingerprint[:16]}…)")
-
-
 async def _open_to_others(app: web.Application, runner: web.AppRunner) -> None:
     """The doors beyond loopback, as far as this node has any. A first API key is made and shown, this once."""
     if not app[CONFIG].private:
         await app[LAN_DOOR].serve_on(runner)
+    app[APP_DOOR].serve_on(runner)
+    if (node := app[CONFIG]).uses_tls:
+        info = await app[APP_DOOR].open(OpenDoor(host=node.host, tls=True, allowed_hosts=node.allowed_hosts))
+        _say(f"other hosts reach this node over TLS: {', '.join(info.addresses)}, port {info.port}")
     if app[IDENTITY].keyed and app[CONFIG].api_key is None and not app[KEY_BOOK].keys():
         made = await app[KEY_BOOK].add("first", ALL_SCOPES)
         _say(f"requests need an API key; this one may do everything and is not shown again: {made.key}")
@@ -342,6 +320,11 @@ def _allow_many_connections() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 65536
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _failed(exc: XinError) -> int:
+    _say(f"{exc.message}: {exc.hint}" if exc.hint else exc.message)
+    return EXIT_FAILURE
 
 
 def _say(text: str) -> None:

@@ -72,7 +72,7 @@ class AppDoor:
 
     async def open(self, order: OpenDoor) -> DoorInfo:
         """Instead of what was open. Raises Conflict where `--host` has opened one or the port is taken; UsageError."""
-        if not is_loopback(self._config.host):
+        if not is_loopback(self._config.host) and not self._config.uses_tls:
             raise Conflict(f"this node listens on {self._config.host} since its start", "start it without --host")
         async with self._changing:
             await self._close()

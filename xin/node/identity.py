@@ -42,9 +42,7 @@ class Identity:
 def identify(config: NodeConfig) -> Identity:
     """The identity of the node that `config` describes; its port is 0 until it is bound."""
     name = config.name or socket.gethostname()
-    host = config.host
-    if config.uses_tls:  # this machine's programs have a door of their own
-        host = "::1" if host == "::" else "127.0.0.1"
+    host = "127.0.0.1" if config.uses_tls else config.host  # then this machine's programs have a door of their own
     return Identity(_kept_id(config.port), name, host, config.port, keyed=asks_for_keys(config))
 
 

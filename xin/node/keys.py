@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from xin.node.trust.cluster import ClusterActs
     from xin.node.trust.lan_door import LanDoor
     from xin.node.trust.pairing import PairingDoor
-    from xin.node.trust.server_certificate import TlsDoor
     from xin.node.trust.trust import Trust
     from xin.node.weights_members import MemberWeights
 
@@ -52,7 +51,6 @@ KEY_BOOK: web.AppKey[KeyBook] = web.AppKey("key_book")
 TRUST: web.AppKey[Trust] = web.AppKey("trust")
 LAN_DOOR: web.AppKey[LanDoor] = web.AppKey("lan_door")
 APP_DOOR: web.AppKey[AppDoor] = web.AppKey("app_door")
-TLS_DOOR: web.AppKey[TlsDoor | None] = web.AppKey("tls_door")
 PAIRING: web.AppKey[PairingDoor] = web.AppKey("pairing")
 CLUSTER: web.AppKey[ClusterActs] = web.AppKey("cluster_acts")
 MEMBER_WEIGHTS: web.AppKey[MemberWeights] = web.AppKey("member_weights")

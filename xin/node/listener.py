@@ -1,10 +1,9 @@
-"""The node's doors: sockets, or a word on who holds the port."""
+"""The node's door: a socket, or a word on who holds the port."""
 
 from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -17,22 +16,13 @@ BACKLOG = 1024
 PROBE_SECONDS = 2.0
 
 
-@dataclass(slots=True)
-class Doors:
-    """Sockets of the node's own API; with `secure`, which is for other hosts, `plain` is for this one alone."""
+def for_own_programs(config: NodeConfig) -> NodeConfig:
+    """Where this machine's programs reach the node: where it listens, or on loopback where that is over TLS.
 
-    plain: socket.socket
-    secure: socket.socket | None = None
-
-    @property
-    def port(self) -> int:
-        return int(self.plain.getsockname()[1])
-
-
-async def open_doors(config: NodeConfig) -> Doors:
-    """Raises UsageError for settings that contradict each other, and as `open_listener`."""
+    Raises UsageError for settings that contradict each other.
+    """
     if not config.uses_tls:
-        return Doors(await open_listener(config))
+        return config
     if bool(config.tls_cert) != bool(config.tls_key):
         lacking = "tls_key" if config.tls_cert else "tls_cert"
         raise UsageError(f"{lacking} is missing", "give --tls-cert and --tls-key together", param=lacking)
@@ -42,35 +32,15 @@ async def open_doors(config: NodeConfig) -> Doors:
             "add --host 0.0.0.0, or leave --tls out",
             param="tls",
         )
-    return await _two_doors(config)
+    return msgspec.structs.replace(config, host="127.0.0.1")
 
 
-async def _two_doors(config: NodeConfig) -> Doors:
-    """One port for both: a connection to loopback comes to the socket that is bound to just that."""
-    everywhere = config.host in ("0.0.0.0", "::")
-    if everywhere and config.port:
-        (await open_listener(config)).close()  # sockets that share a port would share it with a stranger's too
-    inner = msgspec.structs.replace(config, host="::1" if config.host == "::" else "127.0.0.1")
-    plain = await open_listener(inner, shared=everywhere)
-    outer = msgspec.structs.replace(config, port=plain.getsockname()[1])
-    try:
-        return Doors(plain, await open_listener(outer, shared=everywhere))
-    except BaseException:
-        plain.close()
-        raise
-
-
-async def open_listener(config: NodeConfig, *, shared: bool = False) -> socket.socket:
-    """A bound, listening socket. Raises UsageError for an address that cannot be had, Conflict for a taken port.
-
-    `shared`: another socket of this process has the port on another address.
-    """
+async def open_listener(config: NodeConfig) -> socket.socket:
+    """A bound, listening socket. Raises UsageError for an address that cannot be had, Conflict for a taken port."""
     host = "127.0.0.1" if config.host.endswith("localhost") else config.host
     opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.bind((host, config.port))
         opened.listen(BACKLOG)
         opened.setblocking(False)
