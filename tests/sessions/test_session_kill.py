@@ -64,6 +64,9 @@ def test_an_answer_that_another_process_still_writes_is_left_alone(tmp_path: Pat
         process.stdout.readline()
         with SessionStore(path) as store:
             states = lambda: {one.state for one in store.load(1).messages if one.role == "assistant"}  # noqa: E731
+            deadline = time.monotonic() + 30
+            while states() != {"streaming"} and time.monotonic() < deadline:  # it writes a moment after it says so
+                time.sleep(0.02)
             assert states() == {"streaming"}
             mine = store.create("mine")
             store.add_message(mine, 0, None, "user", "both may write")

@@ -105,6 +105,8 @@ def open_door(
     for address in info.addresses:
         shown = f"[{address}]" if ":" in address else address
         print(f"{scheme}://{shown}:{info.port}")
+    if not info.addresses:
+        output.say("this machine has no address that others could reach; it is open as soon as it has one")
     if info.first_key:
         output.say(f"requests need an API key; this one may do everything and is not shown again: {info.first_key}")
 

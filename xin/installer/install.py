@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from xin.backends import engine_names
 from xin.errors import EngineMissing, UsageError
 from xin.installer import toolchain, wheels
 from xin.installer.pip import Pip, PipFailed, Report
-from xin.installer.recipes import NOT_SERVED, Accelerator, Recipe, accelerator_for, recipe
+from xin.installer.recipes import Accelerator, Recipe, accelerator_for, recipe
 from xin.installer.status import backends
 
 Confirm = Callable[[str], bool]
@@ -148,10 +147,7 @@ class _Compiled:
 
 def _installed(recipe: Recipe, how: str, accelerator: Accelerator, notes: list[str] | None = None) -> Installed:
     importlib.invalidate_caches()
-    notes = list(notes or [])
-    if recipe.name not in engine_names():
-        notes.append(NOT_SERVED)
-    return Installed(recipe.name, distribution(recipe.distribution).version, how, accelerator, notes)
+    return Installed(recipe.name, distribution(recipe.distribution).version, how, accelerator, notes or [])
 
 
 def _installed_version(recipe: Recipe) -> str | None:

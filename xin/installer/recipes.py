@@ -12,8 +12,6 @@ from xin.errors import UsageError
 
 Accelerator = Literal["cpu", "cuda", "metal", "rocm", "vulkan"]
 
-NOT_SERVED = "no engine in this version loads it yet"
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

@@ -10,7 +10,7 @@ from typing import Any
 
 from xin import __version__
 from xin.backends import GROUP, missing
-from xin.installer.recipes import NOT_SERVED, RECIPES, Recipe
+from xin.installer.recipes import RECIPES, Recipe
 from xin.protocol.node import EngineInfo
 
 _GGML_VERSION = re.compile(r"\.(\d+(?:\.\d+)*)")
@@ -18,10 +18,10 @@ _PROTOCOL = re.compile(r"define RPC_PROTO_(MAJOR|MINOR|PATCH)_VERSION\s+(\d+)")
 
 
 def engine_infos() -> list[EngineInfo]:
-    """Every engine that is served here, then those that can only be installed."""
-    served = {point.name: point for point in entry_points(group=GROUP)}
-    infos = [_served(point, RECIPES.get(name)) for name, point in sorted(served.items())]
-    return infos + [_unserved(recipe) for name, recipe in RECIPES.items() if name not in served]
+    """Every engine that this environment knows, installed or not."""
+    return [
+        _info(point, RECIPES.get(point.name)) for point in sorted(entry_points(group=GROUP), key=lambda one: one.name)
+    ]
 
 
 def backends(module: str = "llama_cpp") -> list[str]:
@@ -34,7 +34,7 @@ def backends(module: str = "llama_cpp") -> list[str]:
     return sorted(names - {"base"})
 
 
-def _served(point: EntryPoint, recipe: Recipe | None) -> EngineInfo:
+def _info(point: EntryPoint, recipe: Recipe | None) -> EngineInfo:
     try:
         cls = point.load()
     except (ImportError, AttributeError) as exc:
@@ -43,11 +43,6 @@ def _served(point: EntryPoint, recipe: Recipe | None) -> EngineInfo:
     installed_version = _version(recipe.distribution) if recipe else _version_of(point)
     details = _build_details(point.name) if not lacking else {}
     return EngineInfo(point.name, sorted(cls.formats), not lacking, installed_version, lacking, details)
-
-
-def _unserved(recipe: Recipe) -> EngineInfo:
-    lacking = [module for module in recipe.modules if find_spec(module) is None]
-    return EngineInfo(recipe.name, [], not lacking, _version(recipe.distribution), lacking, {"note": NOT_SERVED})
 
 
 def _build_details(name: str) -> dict[str, Any]:

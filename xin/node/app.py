@@ -261,7 +261,8 @@ async def _open_to_others(app: web.Application, runner: web.AppRunner) -> None:
     app[APP_DOOR].serve_on(runner)
     if (node := app[CONFIG]).uses_tls:
         info = await app[APP_DOOR].open(OpenDoor(host=node.host, tls=True, allowed_hosts=node.allowed_hosts))
-        _say(f"other hosts reach this node over TLS: {', '.join(info.addresses)}, port {info.port}")
+        where = ", ".join(info.addresses) or "no address yet"
+        _say(f"other hosts reach this node over TLS: {where}, port {info.port}")
     if app[IDENTITY].keyed and app[CONFIG].api_key is None and not app[KEY_BOOK].keys():
         made = await app[KEY_BOOK].add("first", ALL_SCOPES)
         _say(f"requests need an API key; this one may do everything and is not shown again: {made.key}")

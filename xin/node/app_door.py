@@ -15,7 +15,7 @@ import psutil
 from aiohttp import web
 
 from xin.config import NodeConfig
-from xin.errors import Conflict, UsageError, XinError
+from xin.errors import Conflict, XinError
 from xin.node.guard import is_loopback, own_names
 from xin.node.identity import Identity
 from xin.node.listener import open_listener
@@ -128,10 +128,6 @@ class AppDoor:
         for address in addresses:
             if address not in self._sites:
                 await self._listen(address)
-        if not self._sites:
-            raise UsageError(
-                f"this host has no address for {self._order and self._order.host}", "connect it", param="host"
-            )
 
     async def _listen(self, address: str) -> None:
         assert self._runner is not None
