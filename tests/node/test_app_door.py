@@ -86,6 +86,15 @@ def test_an_answer_that_runs_when_it_closes_is_finished(client: Client, outside:
     assert "".join(words) == "one two three four five six"
 
 
+def test_a_connection_that_outlives_the_door_still_needs_a_key(client: Client, outside: str, key: dict[str, str]):
+    client.open_door(OUTSIDE)
+    with httpx.Client(base_url=outside) as kept:
+        assert kept.get("/health").status_code == 200
+        client.close_door()
+        reply = kept.get("/v1/models", headers={"Host": "127.0.0.1"})
+        assert reply.status_code == 401
+
+
 def test_whose_names_are_served(client: Client, outside: str, key: dict[str, str]):
     client.open_door(OUTSIDE, allowed_hosts=["chat.example"])
     for host, status in ((OUTSIDE, 200), ("chat.example", 200), ("evil.example", 403)):

@@ -43,6 +43,7 @@ class AppDoor:
         self._names: Callable[[str], bool] = _nobody
         self._runner: web.AppRunner | None = None
         self._sites: dict[str, web.SockSite] = {}
+        self._used: set[str] = set()  # connections outlive what let them in
         self._follower: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
 
@@ -64,7 +65,7 @@ class AppDoor:
 
     def is_by(self, request: web.Request) -> bool:
         own = request.transport.get_extra_info("sockname") if request.transport is not None else None
-        return bool(self._sites) and own is not None and str(own[0]) in self._sites
+        return own is not None and str(own[0]) in self._used
 
     def answers_to(self, name: str) -> bool:
         """A name or address in Host by which apps may ask while it is open."""
@@ -134,6 +135,7 @@ class AppDoor:
         where = msgspec.structs.replace(self._config, host=address, port=self._identity.port)
         listener: socket.socket = await open_listener(where)
         site = web.SockSite(self._runner, listener, ssl_context=self.tls.context if self.tls is not None else None)
+        self._used.add(address)
         await site.start()
         self._sites[address] = site
 
