@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from managing import managed
 
 from xin.errors import BadRequest
+from xin.node.dry_runs import DryRuns
 from xin.node.gpu_choice import check_gpu, environment, share, visible
 from xin.protocol.command import launch_command
 from xin.protocol.node import Device, LaunchRequest
@@ -80,3 +83,20 @@ def test_nothing_is_set_when_nothing_was_asked():
 
 def test_the_equal_command_names_them():
     assert launch_command(LaunchRequest(model_name="m", replica=2, gpu=[0, 1])) == "xin launch m --replica 2 --gpu 0,1"
+
+
+async def test_memory_is_counted_with_the_accelerators_of_the_launch(smollm2: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[str | None] = []
+    made = asyncio.create_subprocess_exec
+
+    async def spy(*command: str, **given: Any) -> asyncio.subprocess.Process:
+        seen.append(given["env"].get("CUDA_VISIBLE_DEVICES"))
+        return await made(*command, **given)
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", spy)
+    runs = DryRuns()
+    for gpu in (None, [1], [1], [0, 1]):
+        assert (await runs.sizes(str(smollm2), [{}], gpu=gpu)).error is None
+    assert seen == [None, "1", "0,1"]  # each choice once
+    await runs.close()

@@ -101,7 +101,7 @@ class Planner:
         if not path:
             return Choice()
         try:
-            size = await self.runs.sizes(path, [options])
+            size = await self.runs.sizes(path, [options], gpu=launch.request.gpu)
         except OSError:
             return Choice()
         if size.error:
