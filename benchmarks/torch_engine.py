@@ -209,7 +209,7 @@ async def _xin(folder: Path, work: Path) -> AsyncIterator[tuple[str, str]]:
 @contextlib.asynccontextmanager
 async def _transformers_serve(folder: Path, work: Path) -> AsyncIterator[tuple[str, str]]:
     port = 20_000 + os.getpid() % 10_000
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), "--device", "cpu"]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
     command += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(port), "--continuous-batching"]
     command += ["--cb-max-memory-percent", "0.1"]
     hub = work / "hub"
