@@ -26,6 +26,7 @@ class HubServer:
     retry_after       seconds that a fault asks for
     redirect_to       base of the URL that files are redirected to
     renamed           old name → new name of a repository
+    commits           what a repository calls its commit, where it shall not be a hash of its files
     tokens            (path, the Authorization that came) of each request
     log               (path, the Range that was asked for) of each body
     """
@@ -41,6 +42,7 @@ class HubServer:
         self.retry_after = ""
         self.redirect_to = ""
         self.renamed: dict[str, str] = {}
+        self.commits: dict[str, str] = {}
         self.tokens: list[tuple[str, str | None]] = []
         self.log: list[tuple[str, str]] = []
         hub = self
@@ -70,6 +72,8 @@ class HubServer:
         return [asked for name, asked in self.log if name == path]
 
     def commit(self, repo: str) -> str:
+        if repo in self.commits:
+            return self.commits[repo]
         text = "\n".join(f"{path} {sha256(body)}" for path, body in sorted(self.repos[repo].items()))
         return hashlib.sha1(text.encode()).hexdigest()
 
