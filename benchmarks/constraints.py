@@ -1,6 +1,6 @@
 """What a JSON schema costs per token: the same engine, prompt and seeds, with and without it, in interleaved rounds.
 
-python benchmarks/constraints.py [--rounds 10] [--json OUT]
+python benchmarks/constraints.py [--engine transformers] [--rounds 10] [--json OUT]
 
 One stream, temperature 1. Time per token is the median step of a round; the ratio is taken round by round.
 """
@@ -12,14 +12,16 @@ import importlib.util
 import json
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from xin.backends.base import Request, Weights
-from xin.backends.llama_cpp.engine import LlamaCppEngine
+from xin.backends import require
+from xin.backends.base import Engine, Request, Weights
 from xin.worker.frames import Constraint, Sampling
 
+ROOT = Path(__file__).parents[1]
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -34,12 +36,15 @@ SCHEMA = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=["llama.cpp", "transformers"], default="llama.cpp")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    engine = LlamaCppEngine.load(
-        Weights([str(demo_model())], "smollm2"),
-        LlamaCppEngine.Options(context_length=1024, threads=os.cpu_count()),
+    weights = demo_model() if options.engine == "llama.cpp" else torch_model()
+    cls = require(options.engine)
+    engine = cls.load(
+        Weights([str(weights)], "smollm2"),
+        cls.Options(context_length=1024, threads=os.cpu_count()),
         lambda fraction, stage: None,
     )
     constraint = Constraint("json_schema", json.dumps(SCHEMA))
@@ -63,7 +68,7 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1))
 
 
-def median_step(engine: LlamaCppEngine, seed: int, constraint: Constraint | None) -> float:
+def median_step(engine: Engine, seed: int, constraint: Constraint | None) -> float:
     """Seconds of the median decode step of one answer."""
     prompt = engine.render([{"role": "user", "content": "Describe a book, as JSON."}], {})
     sampling = Sampling(temperature=1.0, top_k=40, top_p=0.95, min_p=0.05, seed=seed, ignore_eos=constraint is None)
@@ -77,6 +82,17 @@ def median_step(engine: LlamaCppEngine, seed: int, constraint: Constraint | None
         engine.step()
         steps.append(time.perf_counter() - began)
     return statistics.median(steps)
+
+
+def torch_model() -> Path:
+    """The same weights in float32, dequantized; made once."""
+    folder = ROOT / ".build" / "smollm2-torch"
+    if not folder.is_dir():
+        sys.path.insert(0, str(ROOT / "tests"))
+        from smollm2_torch import write
+
+        write(demo_model(), folder)
+    return folder
 
 
 def demo_model() -> Path:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from constraints import demo_model
+from constraints import torch_model
 from peers import Process
 from prompts import prose
 
@@ -33,7 +33,6 @@ from xin.backends.base import Request, Weights
 from xin.backends.transformers.engine import TransformersEngine
 from xin.worker.frames import Sampling
 
-ROOT = Path(__file__).parents[1]
 TOKENS = 48
 STREAMS = 8
 LONG_WORDS = 900
@@ -47,27 +46,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="generate,serve,beside,embed")
-    parser.add_argument("--model", type=Path, default=ROOT / ".build" / "smollm2-torch")
+    parser.add_argument("--model", type=Path, help="a folder; default: the demo model's weights, dequantized")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     parts = {"generate": _generate, "serve": _serve, "beside": _beside, "embed": _embed}
     wanted = options.only.split(",")
     if unknown := set(wanted) - parts.keys():
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
-    if not options.model.is_dir():
-        _write_model(options.model)
-    result = {name: parts[name](options.model, options.rounds) for name in wanted}
+    model = options.model or torch_model()
+    result = {name: parts[name](model, options.rounds) for name in wanted}
     print(json.dumps(result, indent=1))
     print(f"load average {os.getloadavg()[0]:.1f}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
-
-
-def _write_model(folder: Path) -> None:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from smollm2_torch import write
-
-    write(demo_model(), folder)
 
 
 def _engine(folder: Path) -> TransformersEngine:
