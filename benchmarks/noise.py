@@ -13,6 +13,7 @@ import psutil
 WINDOW_SECONDS = 0.25
 BUSY_CORES = 0.15  # nothing is begun while others take more
 CALM_CORES = 0.06  # a measurement during which others took more is done again
+CALM_FOR_WORST = 0.025  # … of one whose figure is a longest wait, which a single interruption decides
 
 
 class Noise:
