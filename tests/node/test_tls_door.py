@@ -49,6 +49,13 @@ def ca(node: LiveNode) -> Iterator[Path]:
     yield file
 
 
+@pytest.fixture(scope="module")
+def key(node: LiveNode) -> str:
+    """Apps on other hosts need one."""
+    with Client(node.url) as client:
+        return client.add_key("app", ["infer", "manage"]).key
+
+
 def xin(node: LiveNode, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "xin", *arguments]
     where = {"XIN_ENDPOINT": node.url, **environ}
@@ -69,9 +76,9 @@ def test_apps_come_over_tls_and_nobody_else(node: LiveNode, outside: str, ca: Pa
             trusted.wrap_socket(raw, server_hostname="localhost")
 
 
-def test_openais_client_streams_over_tls(outside: str, ca: Path):
+def test_openais_client_streams_over_tls(outside: str, ca: Path, key: str):
     http = httpx.Client(verify=ssl.create_default_context(cafile=str(ca)))
-    with OpenAI(base_url=f"{outside}/v1", api_key="none", http_client=http) as client:
+    with OpenAI(base_url=f"{outside}/v1", api_key=key, http_client=http) as client:
         chunks = client.completions.create(model="echo", prompt="one two", stream=True)
         assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "one two"
 
@@ -89,19 +96,19 @@ def test_the_certificate_is_for_the_names_that_are_given(outside: str, ca: Path)
 
 
 def test_our_own_client_asks_whom_to_believe(
-    node: LiveNode, outside: str, ca: Path, monkeypatch: pytest.MonkeyPatch
+    node: LiveNode, outside: str, ca: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Client(outside) as client, pytest.raises(Unreachable) as unknown:
         client.health()
     assert "xin cert export" in (unknown.value.hint or "")
     monkeypatch.setenv("XIN_CLIENT_CA", str(ca))
-    with Client(outside) as client:
+    with Client(outside, api_key=key) as client:
         assert client.health().status == "ok"
         told = client.certificate()
     assert told.authority == ca.read_text()
     assert {OUTSIDE, "chat.example"} <= set(told.hosts)
     assert 300 < (told.ends_at - time.time()) / 86_400 < 398
-    assert "echo" in xin(node, "list", "-e", outside, XIN_CLIENT_CA=str(ca)).stdout
+    assert "echo" in xin(node, "list", "-e", outside, XIN_CLIENT_CA=str(ca), XIN_API_KEY=key).stdout
     monkeypatch.setenv("XIN_CLIENT_CA", os.devnull)
     with pytest.raises(UsageError) as nothing:
         Client(outside)

@@ -32,6 +32,7 @@ class LlamaCppEngine(Engine):
 
     def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
         from xin.backends.llama_cpp.context_params import cell_bytes, window_of
+        from xin.backends.llama_cpp.ranker import ranks
         from xin.backends.llama_cpp.scheduler import Scheduler
         from xin.backends.prefix_cache import PrefixCache
         from xin.backends.prompt import Prompt
@@ -64,17 +65,24 @@ class LlamaCppEngine(Engine):
         self._embedder: Embedder | None = None
         self._ranker: Ranker | None = None
         self._constraints: ConstraintFactory | None = None
-        self._warm_up()
+        if not ranks(model):  # they have a context of their own
+            self._warm_up()
         self._ready = self._describe(weights)
 
     @classmethod
     def load(cls, weights: Weights, options: LlamaCppOptions, progress: Progress) -> LlamaCppEngine:
         from xin.backends.llama_cpp.model import Model
+        from xin.backends.llama_cpp.ranker import check
 
         if not weights.paths:
             raise LoadFailed("no weights were given", "give the path of a .gguf file")
         progress(0.0, "loading")
         model = Model(weights.paths[0], options, progress, weights.shares)
+        try:
+            check(model, weights.model_name or weights.paths[0])
+        except LoadFailed:
+            model.close()
+            raise
         progress(0.95, "warming up")
         return cls(model, options, weights)
 

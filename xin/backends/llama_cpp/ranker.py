@@ -1,4 +1,4 @@
-"""Reranking with GGUFs that have a classification head: cross-encoders (BERT and its kin) and language models."""
+"""Reranking with GGUFs of language models that have a head for yes and no."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from xin.backends.llama_cpp.embedder import Embedder
 from xin.backends.llama_cpp.model import Model
-from xin.errors import BadRequest
+from xin.errors import BadRequest, LoadFailed
 
 RANK = 4  # llama.cpp's pooling type: the sequence goes through the head
 _BLANKS = re.compile(r"(\{query\}|\{document\})")
@@ -21,6 +21,14 @@ _BLANKS = re.compile(r"(\{query\}|\{document\})")
 def ranks(model: Model) -> bool:
     """Does the file say that it scores texts?"""
     return model.number("pooling_type") == RANK
+
+
+def check(model: Model, name: str) -> None:
+    """LoadFailed for a cross-encoder (BERT and its kin): llama.cpp ends the process when it runs one here."""
+    if ranks(model) and "bert" in (model.meta("general.architecture") or ""):
+        raise LoadFailed(
+            f"{name} is a cross-encoder, which this engine cannot run", "take it in PyTorch: --model-format pytorch"
+        )
 
 
 class Ranker:
