@@ -208,8 +208,8 @@ async def test_on_accelerators_only_what_all_devices_together_do_not_hold_is_ref
         async with planner(device("cpu", "cpu", 200 * MIB), device("cuda:0", "cuda", gpu_mib * MIB)) as made:
             count = made.runs.sizes
 
-            async def on_gpu(path: str, options: Any, *, ladder: bool = False, count: Any = count) -> Any:
-                return msgspec.structs.replace(await count(path, options, ladder=ladder), gpu_layers=31)
+            async def on_gpu(path: str, options: Any, *, ladder: bool = False, count: Any = count, **more: Any) -> Any:
+                return msgspec.structs.replace(await count(path, options, ladder=ladder, **more), gpu_layers=31)
 
             monkeypatch.setattr(made.runs, "sizes", on_gpu)
             launch = make_plan(LaunchRequest(model_name="smollm2"), NodeConfig())

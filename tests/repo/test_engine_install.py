@@ -169,7 +169,7 @@ def test_the_list_tells_the_build_and_imports_nothing(environment):
     assert after["echo"]["installed"]
     assert after["transformers"]["formats"] == ["gguf", "pytorch"]
     assert after["chatglm.cpp"]["missing"] == ["chatglm_cpp"]
-    assert after["faster-whisper"]["missing"] == ["faster_whisper"]
+    assert after["faster-whisper"]["formats"] == ["ctranslate2"]
     table = environment.xin("engines").stdout
     assert "llama.cpp" in table
     assert "cpu, rpc" in table
