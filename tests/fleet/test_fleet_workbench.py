@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,12 @@ def test_a_fleet_is_seen_paired_used_and_lost_from_one_terminal() -> None:
 
 
 def select(window: Tmux, name: str) -> None:
-    """Put the cursor on the row of a node."""
-    for _ in range(12):
-        row = next((line for line in window.text().splitlines() if "▸" in line or "❯" in line), "")
-        if name in row:
-            return
-        window.press("Down")
+    """Put the cursor on the row of a node: into the list of nodes, and down."""
+    for _ in range(6):
+        window.press("Tab")
+        for _ in range(3):
+            window.press("Down")
+            time.sleep(0.3)
+            if any(line.startswith("│▌") and name in line[:30] for line in window.text().splitlines()):
+                return
+    raise AssertionError(window.text())
