@@ -83,8 +83,16 @@ class PairedFollower(Follower):
             told = _decode(await response.read())
         self._turn -= 1  # it was the right one
         await self._trust.add(told.members)
+        self._query = self._wanted_query()
+
+    def keep_pace(self) -> None:
+        """Asks anew where the cluster has become larger or smaller than it was when the stream began."""
+        if self._response is not None and self._query != self._wanted_query():
+            self._response.close()
+
+    def _wanted_query(self) -> dict[str, str]:
         often = PING_SECONDS if len(self._trust.members()) < LARGE else LARGE_PING_SECONDS
-        self._query = {"peer": "1", "ping": f"{often:g}"}
+        return {"peer": "1", "ping": f"{often:g}"}
 
 
 class PairedNodes:
@@ -135,6 +143,7 @@ class PairedNodes:
                     self._on_left(follower.peer)
             else:
                 follower.member = wanted[node_id]
+                follower.keep_pace()
         for node_id, member in wanted.items():
             if node_id not in self._following:
                 self._follow(self._session, member)
