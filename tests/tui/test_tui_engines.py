@@ -33,8 +33,10 @@ def node(tmp_path_factory: pytest.TempPathFactory, smollm2_torch: Path) -> Itera
 def test_two_engines_answer_side_by_side(node: LiveNode, tmp_path: Path):
     environ = {**node.environ, "XIN_HOME": str(tmp_path)}
     with Tmux([sys.executable, "-m", "xin", "tui", "-e", node.url], environ, SIZE) as window:
-        bench = window.wait("in-ggml", "in-torch", "llama.cpp", "transformers")
-        assert "RAM" in bench
+        window.wait("in-ggml", "in-torch", "RAM", "llama.cpp")
+        window.press("Down")
+        window.wait("transformers")
+        window.press("Up")
         window.press("Space", "Space", "b")
         window.wait("in-ggml", "in-torch", "ALL")
         window.type("Say hello in one sentence.")
@@ -42,7 +44,6 @@ def test_two_engines_answer_side_by_side(node: LiveNode, tmp_path: Path):
         chat = window.wait("✓ done", seconds=90)
         while chat.count("✓ done") < 2:
             chat = window.wait("✓ done", seconds=90)
-        assert chat.count("tok/s") >= 2
         window.press("4")
         window.wait("in-ggml", "in-torch")
     with Client(node.url) as client:

@@ -14,7 +14,7 @@ USUAL = (
     *("Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K", "Q3_K_L", "Q3_K_M", "Q8_0", "Q3_K_S", "Q2_K", "BF16", "F16", "F32"),
 )
 # What a folder of safetensors is loaded from, besides the weights themselves.
-REPO_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+REPO_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 _LOSSLESS = {"BF16": 1, "F16": 1, "F32": 2, "MXFP4": 0, "MXFP4_MOE": 0}
 _BITS = re.compile(r"(?:UD-)?(?:I|T)?Q(\d)(.*)")
 _GRADES = {"_XXS": 0.1, "_XS": 0.2, "_S": 0.3, "_0": 0.35, "_1": 0.4, "_M": 0.5, "_L": 0.6, "_XL": 0.7}
