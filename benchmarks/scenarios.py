@@ -19,7 +19,7 @@ from prompts import prose
 PROMPT_WORDS = 44  # about 60 tokens
 PREFIX_WORDS = 796  # about 1,000 tokens
 LONG_WORDS = 995  # about 1,250 tokens
-TIMES = {1: 3, 4: 2}  # measurements of a few seconds are made more often
+TIMES = {1: 3, 4: 2, 16: 2}  # measurements of a few seconds, and those that differ most, are made more often
 SEED_STRIDE = 100  # a measurement that is repeated has prompts of its own
 Figures = dict[str, float]
 Measure = Callable[[Peer, int], Awaitable[Figures]]
@@ -215,7 +215,7 @@ async def two_models(bench: Bench) -> None:
         peers = bench.make(RawLoop, Xin, LlamaServer, LlamaCppPython)
         peers = await stack.enter_async_context(_up(peers, shape))
         pairs = {peer.name: await pair(peer) for peer in peers if not isinstance(peer, RawLoop)}
-        await bench.run("two models", peers, measure, unclaimed=LlamaServer)
+        await bench.run("two models", peers, measure, times=2, unclaimed=LlamaServer)
 
 
 SCENARIOS: dict[str, Callable[[Bench], Awaitable[None]]] = {
