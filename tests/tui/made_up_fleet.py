@@ -168,6 +168,7 @@ def fill(store: Store) -> None:
     one = [gpu(0, "H100 80GB", 80, 38.4, 64, 391), cpu(256, 44, 3)]
     snapshot(store, node(HERA, "hera", one, 0.4), [model("gemma-3-12b-混合", "Q5_K_M")], "peer")
     snapshot(store, node(MINI, "mini", [cpu(16, 9.5, 71)], 40), [], "peer")
+    store.nodes[HERA].addresses, store.nodes[MINI].addresses = ["10.0.0.7"], ["10.0.0.9"]
     store.nodes[MINI].seen_at = NOW - 240
     store.set_status(MINI, "gone")
     found = {"relation": "found", "status": "alive", "version": "0.1.0", "addresses": ["10.0.0.12"], "seen_at": NOW}

@@ -5,9 +5,12 @@ import asyncio
 import pytest
 
 from xin.protocol.node import Device, Event, Instance, InstanceStats, Job, NodeInfo, Peer, WorkerInfo
+from xin.tui.dialogs.details import node_facts
 from xin.tui.store import Store, Target
 from xin.tui.text import ago, bytes_short, clean, fit
 from xin.tui.widgets.bars import memory_bar, progress_bar
+from xin.tui.widgets.detail import node_lines
+from xin.tui.widgets.node_list import address_of
 from xin.tui.widgets.spark import spark
 
 GIB = 2**30
@@ -78,6 +81,27 @@ def test_nodes_stand_in_their_order():
         ("beta", "local"),
     ]
     assert store.home is store.node("localzeta")
+
+
+def test_a_paired_node_is_where_it_was_heard_and_reached_through_the_one_talked_to():
+    store = filled()
+    store.set_link("live", "http://127.0.0.1:9997")
+    told = NodeInfo(
+        id="n2", name="hera", version="1", endpoint="http://127.0.0.1:9997", pid=1, started_at=1.0, lan_port=9996
+    )
+    for address, shown in (("10.0.0.7", "10.0.0.7:9996"), ("fd00::7", "[fd00::7]:9996")):
+        where = {"endpoint": f"https://{address}:9996", "addresses": [address], "lan_port": 9996}
+        store.put_peer(Peer(id="n2", name="hera", relation="peer", status="alive", node=told, **where))
+        view = store.nodes["n2"]
+        assert address_of(view) == shown
+        assert ("address", shown) in node_facts(view)
+        assert ("reached through", "http://127.0.0.1:9997/api/nodes/n2") in node_facts(view)
+        lines = "\n".join(line.plain for line in node_lines(view, 120, now=2.0))
+        assert shown in lines
+        assert "127.0.0.1" not in lines
+    store.put_peer(Peer(id="n3", name="rig", relation="found", status="alive", addresses=["10.0.0.12"]))
+    assert address_of(store.nodes["n3"]) == "10.0.0.12"
+    assert address_of(store.nodes["n1"]) == "this node"
 
 
 def test_a_silent_node_keeps_what_it_said():

@@ -17,6 +17,7 @@ Topic = Literal["nodes", "instances", "samples", "jobs", "link"]
 LinkState = Literal["connecting", "live", "lost"]
 TOPICS: frozenset[str] = frozenset({"nodes", "instances", "samples", "jobs", "link"})
 HISTORY = 120
+NODES_PATH = "/api/nodes/"  # and a member's id: all its routes, through the node that is asked
 _ORDER = {"self": 0, "local": 1, "peer": 2, "found": 3}
 
 
@@ -213,7 +214,7 @@ class Store:
             view.relation = peer.relation
         if not followed:
             # Only its peers can speak with a paired node, so it is spoken with through the one talked to.
-            through = f"{self.link.endpoint}/api/nodes/{peer.id}" if peer.relation == "peer" else peer.endpoint
+            through = f"{self.link.endpoint}{NODES_PATH}{peer.id}" if peer.relation == "peer" else peer.endpoint
             view.name, view.endpoint, view.addresses = peer.name, through, peer.addresses
             view.status, view.seen_at = peer.status, peer.seen_at or view.seen_at
             if peer.node is not None:

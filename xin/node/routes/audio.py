@@ -108,6 +108,7 @@ def _whole(body: AudioRequest, task: str, news: list[Speech]) -> web.Response:
 
 
 async def _streamed(request: web.Request, running: Generations) -> web.StreamResponse:
+    await running.begin()
     async with event_stream(request) as stream:
         segments: list[Segment] = []
         usage: DurationUsage | None = None

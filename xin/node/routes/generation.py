@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from xin.errors import XinError
@@ -12,6 +12,7 @@ from xin.node.worker_handle import GenerationStream, WorkerHandle
 from xin.protocol.openai import PromptTokensDetails, Usage
 from xin.worker.frames import CallDelta, Delta, Done, Generate, TokenLogprob, Transcribe
 
+FIRST_SECONDS = 10.0  # so long the headers of a stream wait for its first token: less than until its first comment
 Batch = Sequence[Delta | Done]
 
 
@@ -26,11 +27,24 @@ class Generations:
         self._cached: dict[int, int] = {}
         self._arrived: asyncio.Queue[tuple[int, Batch] | XinError] = asyncio.Queue()
         self._running = len(streams)
+        self._first: tuple[int, Batch] | None = None
         several = len(streams) > 1
         self._pumps = [asyncio.create_task(self._pump(i * n, s)) for i, s in enumerate(streams)] if several else []
 
+    async def begin(self) -> None:
+        """Wait for the first batch, which next_batch then gives, or for FIRST_SECONDS. Raises XinError.
+
+        What fails in that time has sent nothing to the client, so another replica may still answer.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SECONDS):
+                self._first = await self.next_batch()
+
     async def next_batch(self) -> tuple[int, Batch]:
         """What came since the last call, and the offset of its choices; an empty batch is the end. Raises XinError."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         if not self._pumps:
             return 0, await self.streams[0].next_batch()
         while self._running:

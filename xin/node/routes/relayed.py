@@ -8,7 +8,7 @@ from functools import wraps
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from xin.errors import BadRequest, ModelNotFound, Unreachable, XinError
+from xin.errors import BadRequest, ModelNotFound, Unreachable, WorkerDied, XinError
 from xin.node.errors_middleware import RETRIED
 from xin.node.keys import IDENTITY, MANAGER, RELAY, ROUTER
 from xin.node.relay import ELSEWHERE, HOPS, RETURN_SECONDS
@@ -17,21 +17,50 @@ from xin.node.routes.form import FORM, read_form
 from xin.protocol.node import Peer
 
 TRIES = 5
+LOCAL_TRIES = 3  # a request that ends every worker it meets must not end them all
 LOOK_SECONDS = 0.1
 AGAIN_SECONDS = 1.0  # one that could not answer is asked again, where no other is left
 
 
 def relayed(handler: Handler) -> Handler:
-    """`handler` answers what is to be answered here, what runs nowhere, and what another node has passed on already."""
+    """`handler` answers what is to be answered here, what runs nowhere, and what another node has passed on already.
+
+    It is called again where its replica was lost before the first token and another one is ready.
+    """
+
+    @wraps(handler)
+    async def here(request: web.Request) -> web.StreamResponse:
+        for _ in range(LOCAL_TRIES - 1):
+            try:
+                return await handler(request)
+            except WorkerDied:
+                if not _is_ready_here(request, await _model_asked(request, await request.read())):
+                    raise
+                _count_lost(request)
+        return await handler(request)
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         if HOPS in request.headers or not request.app[RELAY].trusted():
-            return await handler(request)
+            return await here(request)
         body = await request.read()
-        return await _Asked(request, handler, body, await _model_asked(request, body)).answer()
+        return await _Asked(request, here, body, await _model_asked(request, body)).answer()
 
     return answer
+
+
+def _is_ready_here(request: web.Request, model: str) -> bool:
+    """Is a replica of this node ready that may answer for `model`?"""
+    manager = request.app[MANAGER]
+    try:
+        served = manager.get(model).served_uid
+    except ModelNotFound:
+        return False
+    return any(one.served_uid == served and one.state == "ready" for one in manager.instances())
+
+
+def _count_lost(request: web.Request) -> None:
+    request[RETRIED] = request.get(RETRIED, 0) + 1
 
 
 class _Asked:
@@ -51,15 +80,15 @@ class _Asked:
     async def answer(self) -> web.StreamResponse:
         """By the best, then by the next best; in the moment when none is there, by one that comes back."""
         failure: XinError | None = None
-        for turn in range(TRIES):
+        for _ in range(TRIES):
             places = await self._places()
             if not places:
                 break
-            self._request[RETRIED] = turn
             try:
                 return await self._by(places, is_last=len(places) == 1 and not self._hopes())
             except ELSEWHERE as exc:
                 failure = exc
+                _count_lost(self._request)
                 self._lost = self._lost or isinstance(exc, Unreachable)
         if failure is not None:
             raise failure

@@ -14,7 +14,8 @@ from xin.worker.frames import Done
 async def stream_answer(
     request: web.Request, running: Generations, chunks: Chunks, headers: dict[str, str], *, usage: bool
 ) -> web.StreamResponse:
-    """Send all that `running` gives, as SSE, to its end."""
+    """Send all that `running` gives, as SSE, to its end. Raises what fails before the first token: nothing is sent."""
+    await running.begin()
     async with event_stream(request, headers) as stream:
         while True:
             offset, batch = await running.next_batch()

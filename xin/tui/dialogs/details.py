@@ -19,6 +19,7 @@ from xin.tui.dialogs.dialog import Dialog
 from xin.tui.model_actions import relaunch_request
 from xin.tui.store import NodeView
 from xin.tui.text import bytes_short, clean, fit
+from xin.tui.widgets.node_list import address_of
 
 LABEL = 18
 MOST_CHARACTERS = 300
@@ -95,7 +96,8 @@ def node_facts(node: NodeView) -> Facts:
     yield "name", node.name
     yield "relation", node.relation
     yield "status", node.status
-    yield "endpoint", node.endpoint
+    yield "reached through" if node.relation == "peer" else "endpoint", node.endpoint
+    yield "address", address_of(node) if node.relation == "peer" else ""
     yield "addresses", ", ".join(node.addresses)
     info = node.info
     if info is None:

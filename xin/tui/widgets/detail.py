@@ -14,7 +14,7 @@ from textual.widgets import Static
 from xin.protocol.node import Instance, LogLine
 from xin.tui.glyphs import G
 from xin.tui.model_line import ModelLine, tokens_short
-from xin.tui.store import NodeView
+from xin.tui.store import NODES_PATH, NodeView
 from xin.tui.text import ago, bytes_short, clean, fit
 from xin.tui.widgets.bars import memory_bar, progress_bar
 from xin.tui.widgets.node_list import address_of
@@ -107,7 +107,8 @@ def node_lines(view: NodeView, width: int, now: float) -> list[Content]:
     if view.relation == "found":
         lines.append(_labelled("", "Nothing of it is trusted or used until it is paired: P pairs it.", width))
         return lines
-    lines.append(_labelled("url", f"{view.endpoint or G.none}   {address_of(view)}", width))
+    where = address_of(view) if view.relation == "peer" else f"{view.endpoint or G.none}   {address_of(view)}"
+    lines.append(_labelled("url", where or G.none, width))
     if info is not None:
         started = f"up {ago(now - info.started_at)}" if info.started_at else ""
         lines.append(_labelled("host", f"{clean(info.platform)}  xin {clean(info.version)}  {started}", width))
@@ -133,7 +134,7 @@ def node_lines(view: NodeView, width: int, now: float) -> list[Content]:
 
 
 def _model_wide(line: ModelLine, view: NodeView, instance: Instance, width: int, now: float) -> list[Content]:
-    lines = [_identity(line, instance, width), _labelled("url", f"{view.endpoint or G.none}/v1", width)]
+    lines = [_identity(line, instance, width), _labelled("url", _openai_url(view), width)]
     if line.state == "failed" or line.cause:
         lines += _fault(line, instance, width)
     if line.under_way:
@@ -153,13 +154,18 @@ def _model_narrow(line: ModelLine, view: NodeView, instance: Instance, width: in
         return [*lines, _loading(line, width)]
     stats = instance.stats
     facts = [
-        f"{view.endpoint or ''}/v1",
+        _openai_url(view),
         f"wait {stats.waiting}",
         _kv_percent(instance),
         _ttft_text(view, line.target.uid),
     ]
     lines.append(Content(fit("  ".join(fact for fact in facts if fact), width)))
     return lines + _histories(line, view, instance, width)[:1]
+
+
+def _openai_url(view: NodeView) -> str:
+    """What an OpenAI client is pointed at: the node itself, or the one through which a paired one is reached."""
+    return f"{(view.endpoint or G.none).partition(NODES_PATH)[0]}/v1"
 
 
 def _identity(line: ModelLine, instance: Instance, width: int) -> Content:

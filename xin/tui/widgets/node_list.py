@@ -88,13 +88,20 @@ def trusted_and_gone(view: NodeView) -> bool:
 
 
 def address_of(view: NodeView) -> str:
-    """Where it is: this node, another of this host by its port, or the other machine's address."""
-    parts = urlsplit(view.endpoint or "")
+    """Where it is: this node, another of this host by its port, or the other machine's address as it was heard there.
+
+    The endpoint of a paired node says nothing of that: it is the way through the node that is talked to.
+    """
     if view.relation == "self":
         return "this node"
     if view.relation == "local":
-        return f"this host :{parts.port}" if parts.port else "this host"
-    return clean(parts.hostname or "")
+        port = urlsplit(view.endpoint or "").port
+        return f"this host :{port}" if port else "this host"
+    host = view.addresses[0] if view.addresses else ""
+    lan_port = view.info.lan_port if view.info is not None else None
+    if not host or lan_port is None:
+        return clean(host)
+    return clean(f"[{host}]:{lan_port}" if ":" in host else f"{host}:{lan_port}")
 
 
 def accelerators(view: NodeView) -> str:
