@@ -58,7 +58,7 @@ class EventStream:
         return True
 
     async def ping_when_idle(self) -> None:
-        """At multiples of the clock, so that a node wakes once for all who listen to it, and they once for all nodes."""
+        """At multiples of the clock: a node wakes once for all who listen to it, and they once for all nodes."""
         with suppress(ConnectionResetError):
             while True:
                 await asyncio.sleep(self._ping_seconds - time.time() % self._ping_seconds)
