@@ -7,12 +7,33 @@ from collections.abc import Sequence as Many
 
 from xin.backends.llama_cpp.sequence import Sequence
 
-TOGETHER_S = 0.1  # requests that arrive within this time are a burst
+TOGETHER_S = 0.1  # who arrives within this time after another belongs to its burst …
+BURST_S = 0.5  # … unless that began so long ago
 GATHER_QUIET_S = 0.008  # the first step of an idle engine waits until nobody has come for so long …
 GATHER_SHARE = 0.02  # … and at most for this share of the time that the prompts take to read
 GATHER_NAP_S = 0.0005  # looking for newcomers in between
 ALIKE = 4  # nobody of a burst waits for one with more than this many times as much to read
 SHORT = 16  # nor do differences between prompts shorter than this count
+
+
+class Bursts:
+    """Numbers requests as they arrive. Those of one burst have one number.
+
+    Several at once come one after another: where reading the first has begun, the way of the last may take longer than
+    TOGETHER_S, but the next one is never far behind.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._began = self._latest = float("-inf")
+
+    def of(self, arrived_at: float) -> int:
+        """Seconds on the clock of Request.arrived_at, in their order."""
+        if arrived_at - self._latest >= TOGETHER_S or arrived_at - self._began >= BURST_S:
+            self._number += 1
+            self._began = arrived_at
+        self._latest = arrived_at
+        return self._number
 
 
 def gathers(waiting: Many[Sequence], n_parallel: int, seconds_per_token: float) -> bool:
@@ -44,7 +65,7 @@ def waits(sequence: Sequence, prefilling: Many[Sequence], running: Many[Sequence
         other is not sequence
         and not other.announced
         and other.pending - other.fed > 1
-        and abs(other.arrived_at - sequence.arrived_at) < TOGETHER_S
+        and other.burst == sequence.burst
         and other.unread <= reach
         for other in [*prefilling, *followers]
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from xin.backends.base import Load, Output, Request
 from xin.backends.llama_cpp.batch import Batch
-from xin.backends.llama_cpp.burst import gathers, waits
+from xin.backends.llama_cpp.burst import Bursts, gathers, waits
 from xin.backends.llama_cpp.context import Context
 from xin.backends.llama_cpp.drafter import Drafter
 from xin.backends.llama_cpp.pace import Pace
@@ -61,6 +61,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._arrivals = 0
+        self._bursts = Bursts()
         self._in_step: set[int] = set()  # requests in the decode that is going on
         self._may_break = False  # it may end in the middle though several share it
         self._broke = False  # the one before did
@@ -68,6 +69,7 @@ class Scheduler:
     # -- the contract's verbs
 
     def submit(self, request: Request) -> None:
+        burst = self._bursts.of(request.arrived_at)
         for index in range(request.n):
             sampler = Sampler(request.sampling, self._vocabulary, self._candidates, request.tokens, self._window, index)
             matcher = request.compiled.matcher() if request.compiled is not None else None
@@ -83,6 +85,7 @@ class Scheduler:
                     prompt_length=len(request.tokens),
                     arrival=self._arrivals,
                     arrived_at=request.arrived_at,
+                    burst=burst,
                     prompt_logprobs=[] if request.prompt_logprobs and index == 0 else None,
                 )
             )

@@ -27,6 +27,7 @@ class Sequence:
     prompt_length: int = 0
     arrival: int = 0
     arrived_at: float = 0.0
+    burst: int = 0  # those who came together have the same number
     leader: Sequence | None = None  # who computes the prefix that this one will share
     shared: int = 0  # how long that prefix is
     row: int = -1  # first row of logits in the running batch
