@@ -1,6 +1,6 @@
 """What prompt lookup gains: the same prompts with and without it, temperature 0, in interleaved rounds.
 
-python benchmarks/lookup.py [--rounds 6] [--model FILE.gguf] [--json OUT]
+python benchmarks/lookup.py [--rounds 6] [--model FILE.gguf] [--draft-model FILE.gguf] [--json OUT]
 
 Three tasks that repeat much of their prompt ("edit this file") and a free chat that repeats nothing. Tokens per second
 from the first token to the last; the ratio is taken round by round.
@@ -72,9 +72,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--model", type=Path, default=demo_model(), help="a .gguf; default: the demo model")
+    parser.add_argument("--draft-model", type=Path, help="a small .gguf: measure its guesses in place of prompt lookup")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    engines = {lookup: _engine(options.model, lookup) for lookup in (False, True)}
+    engines = {drafts: _engine(options.model, drafts, options.draft_model) for drafts in (False, True)}
     result = {name: _task(engines, prompt, options.rounds) for name, prompt in TASKS.items()}
     print(json.dumps(result, indent=1))
     print(f"load average {os.getloadavg()[0]:.1f}")
@@ -82,9 +83,14 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1))
 
 
-def _engine(model: Path, lookup: bool) -> LlamaCppEngine:
+def _engine(model: Path, drafts: bool, draft_model: Path | None) -> LlamaCppEngine:
     options = LlamaCppEngine.Options(
-        context_length=2048, n_parallel=1, threads=os.cpu_count(), prefix_cache=0, prompt_lookup=lookup
+        context_length=2048,
+        n_parallel=1,
+        threads=os.cpu_count(),
+        prefix_cache=0,
+        prompt_lookup=drafts and draft_model is None,
+        draft_model=str(draft_model) if drafts and draft_model is not None else None,
     )
     return LlamaCppEngine.load(Weights([str(model)], model.stem), options, lambda fraction, stage: None)
 

@@ -13,7 +13,7 @@ LAYERS, EMBED, HEADS, KV_HEADS, HEAD, FFN, VOCABULARY, CONTEXT = 4, 128, 4, 2, 3
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def write(architecture: str, path: Path, *, split_after: int = 0) -> Path:
+def write(architecture: str, path: Path, *, split_after: int = 0, scale: float = 0.02) -> Path:
     """One of ARCHITECTURES or RANKERS; tensors are f16 where they are matrices. The first part, when it is split."""
     writer = gguf.GGUFWriter(path, architecture.partition(":")[0], split_max_tensors=split_after)
     _common(writer)
@@ -24,7 +24,7 @@ def write(architecture: str, path: Path, *, split_after: int = 0) -> Path:
     noise = np.random.default_rng(7)
     for name, shape in tensors():
         kind = np.float16 if len(shape) > 1 and "ssm" not in name and "shortconv.conv" not in name else np.float32
-        writer.add_tensor(name, noise.normal(0, 0.02, tuple(reversed(shape))).astype(kind))
+        writer.add_tensor(name, noise.normal(0, scale, tuple(reversed(shape))).astype(kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -42,6 +42,7 @@ class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     drain_seconds   how long a stop waits for running requests
     model_dirs      folders searched for .gguf files, besides the bundled model
     engine          engine for on-demand launches; empty = by format
+    fetch_images    fetch images that requests name by URL, from public addresses
     max_waiting     requests that may wait for one model before 503
     """
 
@@ -63,6 +64,7 @@ class NodeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     drain_seconds: Seconds = 30.0
     model_dirs: list[str] = []
     engine: str = ""
+    fetch_images: bool = False
     max_waiting: Annotated[int, Meta(ge=1)] = 512
 
     @property

@@ -95,7 +95,7 @@ def test_it_tells_what_it_can(engine: Engine):
 
 
 def test_audio_is_mixed_and_resampled():
-    from xin.backends.faster_whisper.audio import RATE, decoded
+    from xin.backends.audio import RATE, decoded
 
     rate, seconds = 44_100, 2
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate * seconds) / rate)

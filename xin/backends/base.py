@@ -21,6 +21,14 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(slots=True)
+class Seen:
+    """Images of a chat as the engine keeps them. `unlisted`: their tokens that `Request.tokens` has no place for."""
+
+    images: Any
+    unlisted: int = 0
+
+
+@dataclass(slots=True)
 class Request:
     """One generation as an engine sees it. `tokens` is the whole prompt; `max_tokens` is at least 0."""
 
@@ -36,6 +44,7 @@ class Request:
     shown: frozenset[int] = frozenset()  # control tokens whose text is wanted: marks around tool calls
     compiled: Any = None  # what Engine.compile made of `constraint`, off the step thread
     heard: Any = None  # what Engine.hear made of audio, off the step thread; `tokens` is empty then
+    seen: Seen | None = None  # what Engine.look made of the images of a chat
     arrived_at: float = field(default_factory=time.monotonic)
 
 
@@ -144,6 +153,13 @@ class Engine(ABC):
         `template_kwargs["tools"]`, where it is set, are the functions that may be called.
         """
         raise UnsupportedParameter(f"{self.name} has no chat template here", param="messages")
+
+    def look(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> tuple[list[int], Seen | None]:
+        """`render`, and what `submit` needs of the images among the messages; each place of one has a negative id.
+
+        Only engines that name the ability vision are given image parts.
+        """
+        return self.render(messages, template_kwargs), None
 
     def tool_format(self) -> str:
         """How the model writes its tool calls: a name of xin.chat.tool_parser.MARKS, "" for none of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xin.backends.base import Weights
+from xin.backends.picture import with_markers
 from xin.backends.vocabulary import Vocabulary
 from xin.chat.prompt_style import PromptStyle
 from xin.chat.template import ChatTemplate
@@ -39,6 +40,16 @@ class Prompt:
         return format_of(self._template.source) if isinstance(self._template, ChatTemplate) and knows else "hermes"
 
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
+        text, add_special = self.text(messages, template_kwargs)
+        return self._vocabulary.tokenize(text, add_special, parse_special=True)
+
+    def text(
+        self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any], *, marker: str | None = None
+    ) -> tuple[str, bool]:
+        """The prompt before it is tokenised, and whether the tokenizer is to add its BOS and the like.
+
+        `marker` stands in the place of each image, where the template has no words of its own for images.
+        """
         if self._template is None:
             sibling = f"chat with {self._sibling} instead, or " if self._sibling else ""
             raise UnsupportedParameter(
@@ -54,10 +65,13 @@ class Prompt:
                 raise UnsupportedParameter(
                     f"{name}: the chat template of {self._name} does not know it", f"leave {name} out", param=name
                 )
-        text = self._template.render(messages, **template_kwargs)
+        if marker is not None and isinstance(self._template, ChatTemplate) and self._template.shows_images:
+            text = self._template.render(messages, images=True, **template_kwargs)
+        else:
+            given = messages if marker is None else with_markers(messages, marker)
+            text = self._template.render(given, **template_kwargs)
         # A template that writes the BOS itself must not get a second one from the tokenizer.
-        add_special = not (self._bos and text.startswith(self._bos))
-        return self._vocabulary.tokenize(text, add_special, parse_special=True)
+        return text, not (self._bos and text.startswith(self._bos))
 
     def _piece(self, token: int) -> str:
         return self._vocabulary.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""

@@ -9,11 +9,14 @@ from xin.errors import BadRequest, UnsupportedParameter
 Message = dict[str, Any]
 
 
-def checked(messages: list[Message]) -> list[Message]:
-    """Copies with a role and a text or list of text parts each; BadRequest names the field that is wrong."""
+def checked(messages: list[Message], *, images: bool = False) -> list[Message]:
+    """Copies with a role and a text or list of text parts each; BadRequest names the field that is wrong.
+
+    `images`: parts of type image stay, without what is in them.
+    """
     if not messages:
         raise BadRequest("messages is empty", "send at least one message", param="messages")
-    return [_checked(message, f"messages[{i}]") for i, message in enumerate(messages)]
+    return [_checked(message, f"messages[{i}]", images) for i, message in enumerate(messages)]
 
 
 def with_text(messages: list[Message]) -> list[Message]:
@@ -26,7 +29,7 @@ def with_parts(messages: list[Message]) -> list[Message]:
     return [message | {"content": _parted(message["content"])} for message in messages]
 
 
-def _checked(message: Message, where: str) -> Message:
+def _checked(message: Message, where: str, images: bool) -> Message:
     if not isinstance(message, dict):
         raise BadRequest(f"{where} is not an object", param=where)
     role = message.get("role")
@@ -36,15 +39,17 @@ def _checked(message: Message, where: str) -> Message:
     if content is None:
         content = ""
     elif isinstance(content, list):
-        content = [_text_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
+        content = [_part(part, f"{where}.content[{i}]", images) for i, part in enumerate(content)]
     elif not isinstance(content, str):
         raise BadRequest(f"{where}.content is neither a text nor a list of parts", param=f"{where}.content")
     return message | {"content": content}
 
 
-def _text_part(part: Any, where: str) -> dict[str, str]:
+def _part(part: Any, where: str, images: bool) -> dict[str, str]:
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
         raise BadRequest(f"{where} is not a part with a type", 'give {"type": "text", "text": …}', param=where)
+    if part["type"] == "image" and images:
+        return {"type": "image"}
     if part["type"] not in ("text", "refusal"):
         message = f"this model takes text only, not a part of type {part['type']!r}"
         raise UnsupportedParameter(message, param=f"{where}.type")

@@ -55,12 +55,17 @@ class ChatTemplate:
         """Whether the template looks at a variable, as in `enable_thinking`."""
         return name in self._variables
 
-    def render(self, messages: list[Message], /, *, add_generation_prompt: bool = True, **variables: Any) -> str:
-        """The prompt's text; BadRequest (param `messages`) when the template refuses the messages."""
+    def render(
+        self, messages: list[Message], /, *, add_generation_prompt: bool = True, images: bool = False, **variables: Any
+    ) -> str:
+        """The prompt's text; BadRequest (param `messages`) when the template refuses the messages.
+
+        `images`: it is given image parts, which `shows_images` says that it writes something for.
+        """
         if taken := RESERVED & variables.keys():
             name = min(taken)
             raise BadRequest(f"{name} cannot be set from outside", param=f"chat_template_kwargs.{name}")
-        *others, last = self._shapes(self._prepared(checked(messages)))
+        *others, last = self._shapes(self._prepared(checked(messages, images=images), images=images))
         for shape in others:
             with suppress(RaisedByTemplate, TemplateError, *_FOREIGN):
                 return self._run(shape, add_generation_prompt=add_generation_prompt, **variables)
@@ -89,10 +94,22 @@ class ChatTemplate:
         with self._environment.rendering():
             return self._template.render({**variables, **names})
 
-    def _prepared(self, messages: list[Message]) -> list[Message]:
+    def _prepared(self, messages: list[Message], *, images: bool) -> list[Message]:
         if "developer" not in self.source:
             messages = [m | {"role": "system"} if m["role"] == "developer" else m for m in messages]
-        return with_text(messages) if self._takes_text else with_parts(messages)
+        return with_text(messages) if self._takes_text and not images else with_parts(messages)
+
+    @cached_property
+    def shows_images(self) -> bool:
+        """True for a template that writes something of its own for an image part; found out by trying."""
+        text = {"type": "text", "text": _PROBE}
+        with suppress(RaisedByTemplate, TemplateError, *_FOREIGN):
+            without, beside = (
+                self._run([{"role": "user", "content": content}], add_generation_prompt=True)
+                for content in ([text], [{"type": "image"}, text])
+            )
+            return _PROBE in without and beside != without and "'type'" not in beside
+        return False
 
     @cached_property
     def _takes_text(self) -> bool:

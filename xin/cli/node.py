@@ -40,6 +40,9 @@ def node(
     port: Annotated[int | None, typer.Option("--port", "-p", min=0, max=65535, help="0 = any free one [9997].")] = None,
     name: Annotated[str | None, typer.Option("--name", help="What others call it [the host's name].")] = None,
     private: Annotated[bool, typer.Option("--private", help="Neither announce it nor look for others.")] = False,
+    fetch_images: Annotated[
+        bool, typer.Option("--fetch-images", help="Fetch images that requests name by URL, from public addresses.")
+    ] = False,
     peer: Annotated[
         list[str] | None,
         typer.Option("--peer", metavar="URL", help="A node on this machine, or HOST[:PORT] of a paired one; repeat."),
@@ -61,6 +64,7 @@ def node(
         "allowed_hosts": allowed_host,
         "name": name,
         "private": private or None,
+        "fetch_images": fetch_images or None,
         "peers": peer,
         "threads": threads,
     }

@@ -99,8 +99,9 @@ RECIPES = {
                 "bitsandbytes==0.50.2",
                 "safetensors==0.8.0",
                 "sentencepiece==0.2.3",
+                "av==18.1.0",
             ),
-            modules=("transformers", "torch", "accelerate", "bitsandbytes", "safetensors", "sentencepiece"),
+            modules=("transformers", "torch", "accelerate", "bitsandbytes", "safetensors", "sentencepiece", "av"),
         ),
         Recipe(name="faster-whisper", requirements=("faster-whisper==1.2.1",), modules=("faster_whisper",)),
     )

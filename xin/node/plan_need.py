@@ -106,8 +106,9 @@ def estimated(one: Candidate, options: Mapping[str, Any], item_bytes: int = 2) -
 
 
 def compute_bytes(context: ContextSize) -> int:
-    """Of a context, with its outputs."""
-    return context.compute_bytes + context.output_bytes + context.embedder_bytes
+    """Of a context, with its outputs, and of what is loaded beside it."""
+    beside = context.embedder_bytes + context.draft_bytes + context.projector_bytes
+    return context.compute_bytes + context.output_bytes + beside
 
 
 def _formula(one: Candidate, window: int, options: Mapping[str, Any], item_bytes: int) -> tuple[int, int]:

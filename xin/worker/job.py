@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from xin.backends.base import Engine, Output, Request
+from xin.backends.base import Engine, Output, Request, Seen
 from xin.chat.reasoning import ReasoningSplit, opens_reasoning
 from xin.chat.tool_parser import ToolParser
 from xin.errors import BadRequest, ContextLengthExceeded, UnsupportedParameter
@@ -143,7 +143,7 @@ def prepare(engine: Engine, frame: Down) -> Job | Result | Callable[[], Result]:
             return Job(Request(frame.request_id, [], sampling, sys.maxsize, heard=engine.hear(frame)), [])
         case Tokenize():
             tokens = (
-                engine.render(frame.messages, {})
+                engine.look(frame.messages, {})[0]
                 if frame.messages is not None
                 else engine.tokenize(frame.text or "", frame.add_special, frame.parse_special)
             )
@@ -159,7 +159,7 @@ def prepare(engine: Engine, frame: Down) -> Job | Result | Callable[[], Result]:
 
 
 def _generation(engine: Engine, frame: Generate) -> Job:
-    tokens = _prompt(engine, frame)
+    tokens, seen = _prompt(engine, frame)
     calls = calls_of(engine, frame.tools) if frame.tools is not None else None
     window = engine.describe().context_length
     if not tokens:
@@ -191,6 +191,7 @@ def _generation(engine: Engine, frame: Generate) -> Job:
         stop_token_ids=frozenset(frame.stop_token_ids),
         constraint=frame.constraint,
         compiled=engine.compile(frame.constraint) if frame.constraint else None,
+        seen=seen,
     )
     if calls is not None:
         request.shown = calls.shown
@@ -204,16 +205,16 @@ def _generation(engine: Engine, frame: Generate) -> Job:
     return Job(request, frame.stop, echo, splits_reasoning=chat, opened_reasoning=opened, tools=calls)
 
 
-def _prompt(engine: Engine, frame: Generate) -> list[int]:
+def _prompt(engine: Engine, frame: Generate) -> tuple[list[int], Seen | None]:
     if frame.messages is not None:
         tools = {"tools": frame.tools.given} if frame.tools is not None else {}
-        return engine.render(frame.messages, {**frame.template_kwargs, **tools})
+        return engine.look(frame.messages, {**frame.template_kwargs, **tools})
     if frame.tokens is not None:
         _check_ids(engine, frame.tokens, "prompt")
-        return frame.tokens
+        return frame.tokens, None
     if frame.suffix is not None:
-        return engine.infill(frame.prompt or "", frame.suffix)
-    return engine.tokenize(frame.prompt or "", add_special=True, parse_special=True)
+        return engine.infill(frame.prompt or "", frame.suffix), None
+    return engine.tokenize(frame.prompt or "", add_special=True, parse_special=True), None
 
 
 def _embedding(engine: Engine, frame: Embed) -> Callable[[], Result]:

@@ -243,7 +243,8 @@ class Worker:
             return
         job.started = time.perf_counter()
         self._jobs[request_id] = job
-        self._channel.send(Accepted(request_id, len(job.request.tokens)))
+        unlisted = job.request.seen.unlisted if job.request.seen is not None else 0
+        self._channel.send(Accepted(request_id, len(job.request.tokens) + unlisted))
 
     def _call(self, request_id: int, call: Callable[[], Result]) -> None:
         self._forget(request_id)

@@ -77,7 +77,7 @@ class FasterWhisperEngine(SequentialEngine):
         )
 
     def hear(self, frame: Transcribe) -> Heard:
-        from xin.backends.faster_whisper.audio import decoded
+        from xin.backends.audio import decoded
 
         if frame.task == "translate" and not self._translates:
             raise UnsupportedParameter(

@@ -11,6 +11,7 @@ import ctypes
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -120,7 +121,34 @@ def _of_context(model: Any, options: Any, size: ModelSize) -> ContextSize:
         second = _measure(model.pointer, embedding_params(model, window, threads=1))
         found.embedder_bytes = second.kv_bytes + second.compute_bytes
         found.error = second.error
+    if options.draft_model is not None and not found.error:
+        found.draft_bytes, found.error = _of_draft(model, options, found)
+    if options.mmproj is not None and not found.error:
+        try:
+            found.projector_bytes = Path(options.mmproj).stat().st_size
+        except OSError as exc:
+            found.error = f"mmproj: {options.mmproj}: {exc.strerror}"
     return found
+
+
+def _of_draft(model: Any, options: Any, found: ContextSize) -> tuple[int, str | None]:
+    """The bytes of the draft model beside a context that was `found`, or why there can be none."""
+    from xin.backends.llama_cpp.context_params import context_params
+    from xin.backends.llama_cpp.draft_model import draft_options
+    from xin.backends.llama_cpp.model import Model
+    from xin.errors import XinError
+
+    small = draft_options(options, window=found.window, cells=found.cells, on_gpu=model.gpu_layers != 0)
+    try:
+        draft = Model.dry(options.draft_model, small)
+    except XinError as exc:
+        return 0, f"draft_model: {exc.message}"
+    try:
+        size = _measure(draft.pointer, context_params(draft, small, threads=1))
+        total = draft.size_bytes + size.kv_bytes + size.compute_bytes
+        return total, f"draft_model: {size.error}" if size.error else None
+    finally:
+        draft.close()
 
 
 def _measure(model: Any, params: Any) -> ContextSize:

@@ -40,6 +40,7 @@ class Cache(msgspec.Struct, kw_only=True):
 
 class ContextSize(msgspec.Struct, kw_only=True):
     """One context. `error` when there is none. `embedder_bytes`: of the second context, that embeddings are made in.
+    `draft_bytes`: of the draft model, all of it. `projector_bytes`: of the projector's file.
 
     `kv_bytes` is all its caches, recurrent states too; `cells` how many tokens they hold; `output_bytes` the most that
     its logits take.
@@ -51,6 +52,8 @@ class ContextSize(msgspec.Struct, kw_only=True):
     compute_bytes: int = 0
     output_bytes: int = 0
     embedder_bytes: int = 0
+    draft_bytes: int = 0
+    projector_bytes: int = 0
     caches: list[Cache] = []
     places: list[Place] = []
     error: str | None = None

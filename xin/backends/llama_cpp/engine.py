@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from xin.backends.base import Engine, Load, Output, Progress, Request, Weights
+from xin.backends.base import Engine, Load, Output, Progress, Request, Seen, Weights
 from xin.backends.llama_cpp.options import Options as LlamaCppOptions
 from xin.cgroup import free_memory
 from xin.errors import LoadFailed, OutOfMemory, UnsupportedParameter
@@ -16,8 +16,10 @@ from xin.worker.frames import Constraint, Ready
 
 if TYPE_CHECKING:
     from xin.backends.llama_cpp.context import Context
+    from xin.backends.llama_cpp.draft_model import DraftModel
     from xin.backends.llama_cpp.embedder import Embedder
     from xin.backends.llama_cpp.model import Model
+    from xin.backends.llama_cpp.projector import Projector
     from xin.backends.llama_cpp.ranker import Ranker
     from xin.chat.constraint import ConstraintFactory
 
@@ -45,6 +47,8 @@ class LlamaCppEngine(Engine):
         if trained and self._window > trained:
             model.notes.append(f"context_length {self._window} is over the {trained} it was trained with")
         self._cell_bytes = cell_bytes(model, options)
+        self._draft: DraftModel | None = None
+        self._projector = self._load_projector()
         self._context = self._make_context()
         model.attach_adapters(self._context.pointer)
         on_cpu = model.gpu_layers == 0 and self._context.can_rewind
@@ -58,6 +62,8 @@ class LlamaCppEngine(Engine):
             n_parallel=options.n_parallel,
             n_batch=options.n_batch,
             prompt_lookup=options.prompt_lookup,
+            draft_model=self._load_draft_model(),
+            projector=self._projector,
             open_reader=self._open_reader if on_cpu and options.reader_cells != 0 else None,
         )
         template = options.chat_template or model.meta("tokenizer.chat_template")
@@ -118,6 +124,17 @@ class LlamaCppEngine(Engine):
 
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
         return self._prompt.render(messages, template_kwargs)
+
+    def look(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> tuple[list[int], Seen | None]:
+        from xin.backends.picture import pictures_of, with_markers
+
+        projector, pictures = self._projector, pictures_of(messages) if self._projector is not None else []
+        if projector is None or not pictures:
+            return self.render(messages, template_kwargs), None
+        text, add_special = self._prompt.text(with_markers(messages, projector.marker), template_kwargs)
+        tokens, images = projector.tokenize(text, pictures, add_special)
+        unlisted = sum(image.part.cells - len(image.part.ids) for image in images)
+        return tokens, Seen(images, unlisted)
 
     def tool_format(self) -> str:
         return self._prompt.tool_format
@@ -191,6 +208,8 @@ class LlamaCppEngine(Engine):
             if part is not None:
                 part.close()
         self._embedder = self._ranker = None
+        if self._projector is not None:
+            self._projector.close()
         self._context.close()
         self._model.close()
 
@@ -222,6 +241,26 @@ class LlamaCppEngine(Engine):
         log.info("a reader of %d tokens: long prompts are read between the streams' steps", context.cells)
         return context
 
+    def _load_projector(self) -> Projector | None:
+        if self._options.mmproj is None:
+            return None
+        from xin.backends.llama_cpp.projector import Projector
+
+        projector = Projector(self._options.mmproj, self._model, self._options, self._threads)
+        self._model.notes.append(f"images through {projector.name}, always with {self._threads} threads")
+        return projector
+
+    def _load_draft_model(self) -> DraftModel | None:
+        from xin.backends.llama_cpp.draft_model import DraftModel
+
+        if self._options.draft_model is None:
+            return None
+        self._draft = DraftModel.load(
+            self._options, model=self._model, window=self._window, cells=self._context.cells, threads=self._threads
+        )
+        self._model.notes.append(f"draft model {self._draft.name}")
+        return self._draft
+
     def _warm_up(self) -> None:
         """One token through all layers: the weights are in memory before the first request pays for it."""
         from xin.backends.llama_cpp.batch import Batch
@@ -241,7 +280,10 @@ class LlamaCppEngine(Engine):
             abilities = ["rerank"]
         elif self._prompt.can_chat:
             abilities.insert(0, "chat")
+            abilities += ["vision"] if self._projector is not None else []
         kv_bytes = self._context.cells * self._cell_bytes
+        beside = {"draft_model": self._draft, "mmproj": self._projector}
+        more = {name: part.size_bytes for name, part in beside.items() if part is not None}
         return Ready(
             context_length=self._window,
             n_parallel=self._options.n_parallel,
@@ -250,7 +292,7 @@ class LlamaCppEngine(Engine):
             abilities=abilities,
             description=self._model.description,
             engine_version=metadata.version("llama-cpp-python"),
-            memory_bytes={"weights": self._model.size_bytes, "kv_cache": kv_bytes},
+            memory_bytes={"weights": self._model.size_bytes, "kv_cache": kv_bytes, **more},
             threads=self._threads,
             notes=self._model.notes,
         )

@@ -41,6 +41,11 @@ def start() -> None:
     llama_cpp.llama_backend_init()
 
 
+def callback() -> Any:
+    """The log of libraries beside llama.cpp goes the same way."""
+    return _log
+
+
 def last_errors() -> list[str]:
     """The newest warnings and errors, oldest first."""
     return list(_last)

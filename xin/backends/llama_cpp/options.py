@@ -29,6 +29,8 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     prefix_cache_mib  MiB of RAM that they may take together
     reader_cells    tokens of a second context that reads long prompts between the streams' steps, on CPUs; 0 = none
     prompt_lookup   draft what the text repeats of itself, where measured to be faster; False = never
+    draft_model     a small .gguf of the same family that guesses ahead, where measured to be faster
+    mmproj          the model's projector (mmproj….gguf), so that it takes images
     lora            LoRA adapters: PATH or PATH=SCALE
     chat_template   a Jinja template in place of the model's own
     """
@@ -49,5 +51,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     prefix_cache_mib: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
     reader_cells: Annotated[int, Meta(ge=0, le=16_777_216)] | None = None
     prompt_lookup: bool = True
+    draft_model: str | None = None
+    mmproj: str | None = None
     lora: list[str] = []
     chat_template: str | None = None

@@ -105,7 +105,7 @@ class Reader:
 
     def _wants(self, sequence: Sequence) -> bool:
         short = sequence.pending - 1 < max(READ_AT_LEAST, sequence.computed // MOVED_FOR_ONE)
-        if short or sequence.prompt_logprobs is not None or not sequence.movable:
+        if short or sequence.prompt_logprobs is not None or sequence.images or not sequence.movable:
             return False
         if self._context is None and self._open is not None:
             self._context = self._open(self._callback)

@@ -39,7 +39,8 @@ class Sampler:
         self._candidates = candidates if self._chain or self._repeat else None
         if self._repeat is not None:
             for token in prompt[-sampling.repeat_last_n :]:
-                lib.llama_sampler_accept(self._repeat, token)
+                if token >= 0:  # not a place of an image
+                    lib.llama_sampler_accept(self._repeat, token)
 
     def pick(self, row: Row, matcher: Any | None) -> int:
         """Choose and remember; `row` (vocabulary size, float32) is changed in place."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from xin.backends.base import Load, Output, Request
 from xin.backends.llama_cpp.batch import Batch
 from xin.backends.llama_cpp.burst import Bursts, gathers, waits
 from xin.backends.llama_cpp.context import Context
+from xin.backends.llama_cpp.draft_model import DraftModel
 from xin.backends.llama_cpp.drafter import Drafter
+from xin.backends.llama_cpp.image_places import Placed, located, whole
 from xin.backends.llama_cpp.pace import Pace
 from xin.backends.llama_cpp.reader import Reader
 from xin.backends.llama_cpp.sampler import Candidates, Sampler
@@ -25,6 +27,9 @@ from xin.backends.logprob import token_logprob
 from xin.backends.prefix_cache import PrefixCache, common_prefix
 from xin.errors import InternalError, OutOfMemory, XinError
 from xin.worker.frames import TokenLogprob
+
+if TYPE_CHECKING:
+    from xin.backends.llama_cpp.projector import Projector
 
 SHARE_AT_LEAST = 16  # waiting for another's prefix pays from about this many tokens on
 FIRST_GUESS_S = 0.004
@@ -43,6 +48,8 @@ class Scheduler:
         n_parallel: int,
         n_batch: int,
         prompt_lookup: bool = False,
+        draft_model: DraftModel | None = None,
+        projector: Projector | None = None,
         open_reader: Callable[[Any], Context | None] | None = None,
     ) -> None:
         self._context = context
@@ -55,7 +62,9 @@ class Scheduler:
         self._candidates = Candidates(vocabulary.size)
         self._pace = Pace(FIRST_GUESS_S)
         self._reader = Reader(context, self._pace, n_batch, open_reader)
-        self._drafter = Drafter(prompt_lookup and context.can_rewind, window, min(n_batch, context.max_outputs))
+        most_rows = min(n_batch, context.max_outputs)
+        self._drafter = Drafter(prompt_lookup and context.can_rewind, window, most_rows, draft_model)
+        self._projector = projector
         self._slots = list(range(n_parallel))[::-1]
         self._n_parallel = n_parallel
         self._waiting: deque[Sequence] = deque()
@@ -87,6 +96,7 @@ class Scheduler:
                     arrived_at=request.arrived_at,
                     burst=burst,
                     prompt_logprobs=[] if request.prompt_logprobs and index == 0 else None,
+                    images=list(request.seen.images) if request.seen is not None else [],
                 )
             )
 
@@ -125,6 +135,8 @@ class Scheduler:
         if not self._running and gathers(self._waiting, self._n_parallel, self._pace.seconds_per_token):
             return []
         self._admit()
+        if self._projector is not None and (failed := self._read_image(self._projector)):
+            return failed
         self._reader.take(self._running)
         return self._advance_running() if self._reader.sequence is None else self._step_beside()
 
@@ -164,10 +176,14 @@ class Scheduler:
             sequence.sampler.close()
         self._running, self._waiting = [], deque()
         self._reader.close()
+        if self._drafter.model is not None:
+            self._drafter.model.close()
 
     def set_threads(self, n: int) -> None:
         self._context.set_threads(n)
         self._reader.set_threads(n)
+        if self._drafter.model is not None:
+            self._drafter.model.set_threads(n)
 
     def _step_beside(self) -> list[Output]:
         """A step of what the reader reads, with steps of the others in between."""
@@ -194,6 +210,27 @@ class Scheduler:
             self._place(sequence)
             self._running.append(sequence)
 
+    def _read_image(self, projector: Projector) -> list[Output]:
+        """One image at most a step, in a pass of its own; gives the error of one that cannot be read."""
+        for sequence in self._running:
+            image = sequence.image
+            if image is None or sequence.leader is not None or image.start != sequence.computed:
+                continue
+            self._context.go_on()
+            try:
+                if not projector.read(self._context, image, sequence.slot):
+                    words = (
+                        f"no room for an image of {image.part.cells} tokens among the context's {self._context.cells}"
+                    )
+                    raise OutOfMemory(words, "launch with a larger --kv-cells", param="kv_cells")
+            except XinError as exc:
+                self._context.cut(sequence.slot, sequence.computed)
+                self.cancel(sequence.request.id, None)
+                return [Output(sequence.request.id, sequence.index, error=exc)]
+            sequence.computed = image.end
+            return []
+        return []
+
     def _fits(self, sequence: Sequence) -> bool:
         """May it start? A running sequence is never pushed out for a newcomer."""
         if not self._running or not self._context.unified:
@@ -215,13 +252,17 @@ class Scheduler:
         if tokens != sequence.tokens and len(tokens) + sequence.left > self._window:
             parked, shared, tokens = (None, 0, sequence.tokens)
         leader, ahead = self._leader(sequence) if reuse else (None, 0)
+        placed: list[Placed] = []
+        if sequence.images:  # neither prefix may end within one
+            placed = located(tokens, [image.part for image in sequence.images])
+            shared, ahead = whole(placed, shared), whole(sequence.images, ahead)
         sequence.slot = self._slots.pop()
         if leader is not None and ahead >= shared + SHARE_AT_LEAST:
             sequence.leader, sequence.shared = leader, ahead
         elif parked is not None and self._context.restore(sequence.slot, parked.state):
             self._context.cut(sequence.slot, shared)
             sequence.prompt_length += len(tokens) - len(sequence.tokens)
-            sequence.tokens, sequence.lookup = tokens, None
+            sequence.tokens, sequence.lookup, sequence.images = tokens, None, placed
             sequence.computed = sequence.cached = shared
 
     def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
@@ -237,6 +278,7 @@ class Scheduler:
 
     def _forget(self, slot: int) -> None:
         self._context.remove(slot)
+        self._drafter.forget(slot)
         self._slots.append(slot)
 
     # -- one batch
@@ -260,7 +302,10 @@ class Scheduler:
                 self._batch.add(guess, sequence.computed + ahead, sequence.slot)
         if prefilling:
             streams = len(decoding)
-            due = {id(s): s.pending - waits(s, prefilling, self._running, streams) for s in prefilling}
+            due = {
+                id(s): s.pending - waits(s, prefilling, self._running, streams) if s.image is None else s.readable
+                for s in prefilling
+            }
             share = 1.0 if self._reader.sequence is None else 0.5
             self._feed([s for s in prefilling if due[id(s)]], due, self._pace.chunk(streams, self._n_batch, share))
             self._finish(prefilling, streams)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xin.backends.base import Request
+from xin.backends.llama_cpp.image_places import Placed
 from xin.backends.llama_cpp.lookup import Lookup
 from xin.backends.llama_cpp.sampler import Sampler
 from xin.worker.frames import TokenLogprob
@@ -37,10 +38,22 @@ class Sequence:
     movable: bool = True  # may the reader have it? Not when there was no room for what it had read
     lookup: Lookup | None = None
     draft: list[int] = field(default_factory=list)  # guesses that ride in the running batch behind its own token
+    images: list[Placed] = field(default_factory=list)
 
     @property
     def pending(self) -> int:
         return len(self.tokens) - self.computed
+
+    @property
+    def image(self) -> Placed | None:
+        """The next that is not computed yet."""
+        return next((image for image in self.images if image.start >= self.computed), None) if self.images else None
+
+    @property
+    def readable(self) -> int:
+        """How many tokens follow before the next image."""
+        image = self.image
+        return self.pending if image is None else image.start - self.computed
 
     @property
     def unread(self) -> int:

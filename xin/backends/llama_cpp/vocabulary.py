@@ -42,7 +42,9 @@ class Vocabulary:
         return list(buffer[:count])
 
     def piece(self, token: int, special: bool = False) -> bytes:
-        """The token's bytes; b"" for a control token unless `special`."""
+        """The token's bytes; b"" for a control token unless `special`. Of an image's place, bytes that no text has."""
+        if token < 0:
+            return b"\xff%d" % token if special else b""
         if special:
             return self._render(token, True)
         piece = self._pieces.get(token)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from xin.backends.base import Engine, Load, Output, Progress, Request, Weights
+from xin.backends.base import Engine, Load, Output, Progress, Request, Seen, Weights
 from xin.backends.transformers.options import Options as TransformersOptions
 from xin.errors import BadRequest, LoadFailed, UnsupportedParameter
 from xin.worker.frames import Constraint, Ready
@@ -44,6 +44,7 @@ class TransformersEngine(Engine):
 
         self._model = loaded.model
         self._options = options
+        self._eyes = loaded.eyes
         self._window = _window(loaded, options)
         self._threads = 0
         self.set_threads(int(os.environ.get("XIN_THREADS", "0")) or os.cpu_count() or 1)
@@ -62,6 +63,8 @@ class TransformersEngine(Engine):
             devices=warm.devices,
         )
         template = options.chat_template or _template(loaded.tokenizer)
+        if template is None and loaded.eyes is not None:
+            template = loaded.eyes.template
         self._prompt = Prompt(self._vocabulary, weights, template)
         self._embedder: Embedder | None = None
         self._judge = self._made_judge() if weights.abilities == ["rerank"] else None
@@ -77,13 +80,17 @@ class TransformersEngine(Engine):
 
         kind = kind_of(weights.paths[0]) if weights.paths else "causal"
         progress(0.0, "importing torch")
-        if kind != "causal":
+        if kind == "speech":
+            from xin.backends.transformers.speech import SpeechEngine
+
+            return SpeechEngine.load(weights, options, progress)
+        if kind not in ("causal", "image-text"):
             from xin.backends.transformers.encoder import EncoderEngine
 
             return EncoderEngine.load_as(kind, weights, options, progress)
-        from xin.backends.transformers.loading import load_causal
+        from xin.backends.transformers.loading import load_causal, load_image_text
 
-        loaded = load_causal(weights, options, progress)
+        loaded = (load_causal if kind == "causal" else load_image_text)(weights, options, progress)
         progress(0.95, "warming up")
         return cls(loaded, options, weights)
 
@@ -113,6 +120,16 @@ class TransformersEngine(Engine):
 
     def render(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> list[int]:
         return self._prompt.render(messages, template_kwargs)
+
+    def look(self, messages: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> tuple[list[int], Seen | None]:
+        from xin.backends.picture import pictures_of
+
+        pictures = pictures_of(messages) if self._eyes is not None else []
+        if self._eyes is None or not pictures:
+            return self.render(messages, template_kwargs), None
+        text, add_special = self._prompt.text(messages, template_kwargs, marker=self._eyes.marker)
+        tokens, sight = self._eyes.prepare(text, pictures, add_special)
+        return tokens, Seen(sight)
 
     def tool_format(self) -> str:
         return self._prompt.tool_format
@@ -186,6 +203,7 @@ class TransformersEngine(Engine):
             abilities = ["rerank"]
         elif self._prompt.can_chat:
             abilities.insert(0, "chat")
+            abilities += ["vision"] if self._eyes is not None else []
         dtype = str(loaded.model.dtype).removeprefix("torch.")
         return Ready(
             context_length=self._window,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from xin.backends.transformers.row_cache import RowCache
+from xin.backends.transformers.sight import Sight, on_device
 
 
 class Forward:
@@ -22,8 +23,10 @@ class Forward:
         self._takes_positions = "position_ids" in takes
         self._takes_keep = "logits_to_keep" in takes
 
-    def run(self, cache: RowCache, rows: list[list[int]], *, keep: int = 1) -> npt.NDArray[np.float32]:
-        """Logits of the last `keep` tokens: [rows, keep, vocabulary].
+    def run(
+        self, cache: RowCache, rows: list[list[int]], *, keep: int = 1, sight: Sight | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Logits of the last `keep` tokens: [rows, keep, vocabulary]. `sight`: the images of the one row there is.
 
         Rows may be of unequal length where the cache is empty.
         """
@@ -32,7 +35,11 @@ class Forward:
         before = torch.tensor(cache.lengths)
         added = torch.tensor([len(row) for row in rows])
         width = cache.width + columns
+        if sight is not None:
+            rows = [sight.ids(row) for row in rows]
         inputs: dict[str, Any] = {"input_ids": _right_aligned(rows, columns).to(self.device)}
+        if sight is not None:
+            inputs |= on_device(sight.inputs, self.device, self._model.dtype)
         if bool((before + added < width).any()):
             mask = torch.arange(width) >= (width - before - added)[:, None]
             inputs["attention_mask"] = mask.long().to(self.device)

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["causal", "embedding", "cross-encoder"]
+Kind = Literal["causal", "image-text", "speech", "embedding", "cross-encoder"]
 _MAX_BYTES = 1 << 20
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # without one, only its text is read
 
 
 def kind_of(path: str) -> Kind:
@@ -16,10 +17,19 @@ def kind_of(path: str) -> Kind:
     if not folder.is_dir():
         return "causal"
     name = _architecture(folder / "config.json")
+    if name == "WhisperForConditionalGeneration":
+        return "speech"
     if name.endswith("ForSequenceClassification"):
         return "cross-encoder"
     if (folder / "modules.json").is_file() or (name.endswith(("Model", "ForMaskedLM")) and "LMHead" not in name):
         return "embedding"
+    config = read_json(folder / "config.json")
+    if (
+        isinstance(config, dict)
+        and "vision_config" in config
+        and any((folder / name).is_file() for name in _PROCESSORS)
+    ):
+        return "image-text"
     return "causal"
 
 

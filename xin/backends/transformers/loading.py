@@ -19,10 +19,11 @@ from xin.backends.transformers.options import Options
 from xin.backends.transformers.out_of_memory import is_out_of_memory
 from xin.backends.transformers.placement import device_of, dtype_of, quantization_config
 from xin.backends.transformers.remote_code import check_remote_code
+from xin.backends.transformers.sight import Eyes
 from xin.errors import LoadFailed, OutOfMemory
 
 # What transformers raises for configurations, tokenizers and weights that it cannot make sense of.
-_FOREIGN = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+FOREIGN = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
 _STATELESS = {"full_attention", "sliding_attention", "chunked_attention"}
 _UNTRAINED = 2048  # the window of a model that does not tell
 
@@ -34,6 +35,7 @@ class Loaded:
     config: Any
     folder: Path
     notes: list[str] = field(default_factory=list)
+    eyes: Eyes | None = None  # of a model that takes images
 
     @property
     def trained_context(self) -> int:
@@ -65,6 +67,26 @@ def load_causal(weights: Weights, options: Options, progress: Progress) -> Loade
     if getattr(loaded.model, "_is_stateful", False):
         raise _stateful(opened.name)
     return loaded
+
+
+def load_image_text(weights: Weights, options: Options, progress: Progress) -> Loaded:
+    """A model that writes about images. Raises as load_causal."""
+    opened = _open(weights, options, progress)
+    _check_kind(opened.config, opened.text_config, opened.name)
+    _check_images(opened.config, opened.text_config, opened.name)
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(opened.folder, backend="pil", **opened.source)
+    except FOREIGN as exc:
+        raise LoadFailed(f"transformers cannot read the image processor of {opened.name}: {in_short(exc)}") from exc
+    loaded = _load(opened, transformers.AutoModelForImageTextToText, weights, options)
+    loaded.eyes = Eyes(processor, opened.config)
+    return loaded
+
+
+def load_speech(weights: Weights, options: Options, progress: Progress) -> Loaded:
+    """A model that writes speech down. Raises as load_causal."""
+    opened = _open(weights, options, progress)
+    return _load(opened, transformers.AutoModelForSpeechSeq2Seq, weights, options, spare="proj_out.")
 
 
 def load_encoder(weights: Weights, options: Options, progress: Progress, *, scores: bool) -> Loaded:
@@ -121,8 +143,8 @@ def _open(weights: Weights, options: Options, progress: Progress) -> _Opened:
         else:
             config = transformers.AutoConfig.from_pretrained(folder, **source)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **source)
-    except _FOREIGN as exc:
-        raise LoadFailed(f"transformers cannot read {name}: {_in_short(exc)}") from exc
+    except FOREIGN as exc:
+        raise LoadFailed(f"transformers cannot read {name}: {in_short(exc)}") from exc
     progress(0.1, "loading")
     return _Opened(name, folder, source, device, config, tokenizer, twin)
 
@@ -163,10 +185,10 @@ def _weights(opened: _Opened, auto: Any, how: dict[str, Any]) -> tuple[Any, dict
             model, report = cls.from_pretrained(None, output_loading_info=True, **how)
         else:
             model, report = auto.from_pretrained(opened.folder, output_loading_info=True, **opened.source, **how)
-    except (*_FOREIGN, MemoryError) as exc:
+    except (*FOREIGN, MemoryError) as exc:
         if is_out_of_memory(exc):
             raise no_room from exc
-        raise LoadFailed(f"transformers cannot load {opened.name}: {_in_short(exc)}") from exc
+        raise LoadFailed(f"transformers cannot load {opened.name}: {in_short(exc)}") from exc
     return model, report
 
 
@@ -175,6 +197,18 @@ def _check_kind(config: Any, text_config: Any, name: str) -> None:
         raise LoadFailed(f"{name} is an encoder with a decoder; this engine runs decoders only")
     if not set(getattr(text_config, "layer_types", None) or ()) <= _STATELESS:
         raise _stateful(name)
+
+
+def _check_images(config: Any, text_config: Any, name: str) -> None:
+    """Not every way in which models take images can be batched here."""
+    positions = getattr(text_config, "rope_parameters", None) or getattr(text_config, "rope_scaling", None) or {}
+    three = isinstance(positions, dict) and "mrope_section" in positions
+    if three or not (hasattr(config, "image_token_id") or hasattr(config, "image_token_index")):
+        how = "positions in three dimensions" if three else "no place among its tokens"
+        raise LoadFailed(
+            f"{name} gives images {how}, which this engine cannot batch",
+            "choose a GGUF of it with its mmproj: llama.cpp runs those",
+        )
 
 
 def _stateful(name: str) -> LoadFailed:
@@ -191,5 +225,5 @@ def _give_back() -> None:
             trim(0)
 
 
-def _in_short(exc: BaseException) -> str:
+def in_short(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"

@@ -64,8 +64,8 @@ class Sampler:
     def _penalized(self, row: Row, tokens: list[int]) -> Row:
         """Repetition is judged over prompt and reply, presence and frequency over the reply."""
         if self._repeat is not None:
-            recent = torch.tensor([tokens[-self._sampling.repeat_last_n :]])
-            row = self._repeat(recent, torch.from_numpy(row)[None])[0].numpy()
+            recent = [token for token in tokens[-self._sampling.repeat_last_n :] if token >= 0]  # no places of images
+            row = self._repeat(torch.tensor([recent]), torch.from_numpy(row)[None])[0].numpy()
         if self._counts:
             ids = np.fromiter(self._counts, dtype=np.int64)
             counts = np.fromiter(self._counts.values(), dtype=np.float32)

@@ -21,6 +21,7 @@ from xin.backends.transformers.pace import ALONE_TARGET_S, BURST_TARGET_S, STREA
 from xin.backends.transformers.row_cache import RowCache, RowState
 from xin.backends.transformers.sampler import Sampler
 from xin.backends.transformers.sequence import Choice, Reading
+from xin.backends.transformers.sight import Sight
 from xin.backends.transformers.vocabulary import Vocabulary
 from xin.errors import OutOfMemory, XinError
 from xin.worker.frames import TokenLogprob
@@ -170,6 +171,8 @@ class Scheduler:
         parked, shared, tokens = self._cache.best(reading.tokens, whole_only=False)
         state: RowState | None = None
         row, here = self._best_row(reading.tokens)
+        if reading.sight is not None:  # all of its images or none of them
+            shared, here = _outside(reading.sight, tokens, shared), _outside(reading.sight, reading.tokens, here)
         if here >= max(shared, KEEP_AT_LEAST):
             shared, state = here, self._batch.state(row, here)
         elif parked is not None and len(tokens) + reading.choices[0].left <= self._window:
@@ -270,32 +273,35 @@ class Scheduler:
             done = list(zip(group, logits[:, -1], strict=True))
             read = len(group) * max(len(r.tokens) for r in group)
         else:
-            read = min(chosen.pending, budget, NOTED_AT_ONCE if chosen.wants_logprobs else budget)
-            last = self._read_slice(chosen, read)
+            read, sight = chosen.piece(min(budget, NOTED_AT_ONCE) if chosen.wants_logprobs else budget)
+            last = self._read_slice(chosen, read, sight)
             done = [] if chosen.pending else [(chosen, last)]
         self._pace.record(time.perf_counter() - started, read)
         return [output for reading, row in done for output in self._finish(reading, row)]
 
     def _alike(self, chosen: Reading, budget: int) -> list[Reading]:
-        if chosen.computed or chosen.wants_logprobs or len(chosen.tokens) > budget:
+        if chosen.computed or chosen.wants_logprobs or len(chosen.tokens) > budget or chosen.sight is not None:
             return [chosen]
         length = len(chosen.tokens)
         group = [chosen]
         for other in self._reading:
             if other is chosen or other.computed or other.wants_logprobs or not length <= 2 * len(other.tokens):
                 continue
+            if other.sight is not None:
+                continue
             longest = max(len(r.tokens) for r in [*group, other])
             if longest <= 2 * length and longest * (len(group) + 1) <= budget:
                 group.append(other)
         return group
 
-    def _read_slice(self, reading: Reading, count: int) -> Any:
+    def _read_slice(self, reading: Reading, count: int, sight: Sight | None) -> Any:
         """Read `count` tokens more; the logits after the last."""
         if reading.cache is None:
             reading.cache = self._new_cache()
             reading.cache.open(1)
         piece = reading.tokens[reading.computed : reading.computed + count]
-        logits = self._forward.run(reading.cache, [piece], keep=count if reading.wants_logprobs else 1)[0]
+        keep = count if reading.wants_logprobs else 1
+        logits = self._forward.run(reading.cache, [piece], keep=keep, sight=sight)[0]
         if reading.wants_logprobs:
             self._note(reading, logits)
         reading.computed += count
@@ -377,3 +383,9 @@ class Scheduler:
         self._running, self._reading = [], []
         self._batch = self._new_cache()
         return [Output(choice.request.id, choice.index, error=error) for choice in choices]
+
+
+def _outside(sight: Sight, tokens: list[int], length: int) -> int:
+    """The longest beginning of `tokens`, at most `length`, that ends outside of the images."""
+    first, last = sight.span(tokens)
+    return first if first < length < last else length

@@ -8,6 +8,7 @@ from typing import Any
 from xin.backends.base import Request
 from xin.backends.transformers.row_cache import RowCache
 from xin.backends.transformers.sampler import Sampler
+from xin.backends.transformers.sight import Sight
 from xin.worker.frames import TokenLogprob
 
 
@@ -39,6 +40,25 @@ class Reading:
     cache: RowCache | None = None
     row: int = 0
     notes: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def sight(self) -> Sight | None:
+        """Its images, until they have been read."""
+        seen = self.request.seen
+        if seen is None or self.computed >= seen.images.span(self.tokens)[1]:
+            return None
+        sight: Sight = seen.images
+        return sight
+
+    def piece(self, most: int) -> tuple[int, Sight | None]:
+        """How many tokens to read next, and the images among them: those are one piece, however long."""
+        sight = self.sight
+        if sight is None:
+            return min(self.pending, most), None
+        first, last = sight.span(self.tokens)
+        if self.computed < first:
+            return min(first - self.computed, most), None
+        return last - self.computed, sight
 
     @property
     def request(self) -> Request:

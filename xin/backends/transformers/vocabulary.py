@@ -79,11 +79,13 @@ class Vocabulary:
         return found.ids, found.type_ids
 
     def piece(self, token: int, special: bool = False) -> bytes:
-        """The token's bytes; b"" for a control token unless `special`."""
+        """The token's bytes; b"" for a control token unless `special`. Of an image's place, bytes that no text has."""
+        if token < 0:
+            return b"\xff%d" % token if special else b""
         return b"" if token in self._control and not special else self.pieces[token]
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        return b"".join(self.pieces[token] for token in tokens)
+        return b"".join(self.piece(token, special=True) for token in tokens)
 
     @cached_property
     def pieces(self) -> list[bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from xin.errors import BadRequest, UnsupportedParameter
-from xin.node.keys import MANAGER
+from xin.node.keys import CONFIG, MANAGER
 from xin.node.manager import Lease
 from xin.node.routes.body import encoded, ignored_headers, json_response, read_object, to_struct
 from xin.node.routes.chunks import ChatChunks, Head
@@ -36,7 +36,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     frame = generate_frame(body)
     headers = ignored_headers(data, ["tools.function.strict"] if ignored_strict(frame.tools) else [])
     async with request.app[MANAGER].lease(body.model, await request.read()) as lease:
-        await take_images(frame.messages, lease.instance)
+        await take_images(frame.messages, lease.instance, may_fetch=request.app[CONFIG].fetch_images)
         frame.sampling = with_defaults(frame.sampling, body, lease.instance)
         return await _answer(request, body, lease, frame, headers)
 

@@ -6,14 +6,18 @@ import asyncio
 from typing import Any
 
 from xin.errors import BadRequest, UnsupportedParameter
+from xin.node.image_fetch import fetch
 from xin.protocol.image import from_data_url
 from xin.protocol.node import Instance
 
 VISION = "vision"
 
 
-async def take_images(messages: list[dict[str, Any]] | None, instance: Instance) -> None:
-    """Replace what `checked_messages` left of image parts by `{"type": "image", "media_type": …, "data": bytes}`."""
+async def take_images(messages: list[dict[str, Any]] | None, instance: Instance, *, may_fetch: bool) -> None:
+    """Replace what `checked_messages` left of image parts by `{"type": "image", "media_type": …, "data": bytes}`.
+
+    `may_fetch`: those that are named by a URL are fetched.
+    """
     found = [
         (content, index, f"messages[{number}].content[{index}]")
         for number, message in enumerate(messages or ())
@@ -28,18 +32,20 @@ async def take_images(messages: list[dict[str, Any]] | None, instance: Instance)
             param=found[0][2],
         )
     for content, index, where in found:
-        content[index] = await _image(content[index]["image_url"], f"{where}.image_url")
+        content[index] = await _image(content[index]["image_url"], f"{where}.image_url", may_fetch)
 
 
-async def _image(given: object, where: str) -> dict[str, Any]:
+async def _image(given: object, where: str, may_fetch: bool) -> dict[str, Any]:
     url = given.get("url") if isinstance(given, dict) else None
     if not isinstance(url, str):
         raise BadRequest(f'{where}: expected {{"url": "data:image/png;base64,…"}}', param=where)
-    if not url.startswith("data:"):
+    inline = url.startswith("data:")
+    if not inline and not may_fetch:
         message = f"{where}.url: {url[:80]!r} is no data URL, and nothing is fetched for a request"
-        raise UnsupportedParameter(message, "send the image itself: data:image/png;base64,…", param=f"{where}.url")
+        hint = "send the image itself: data:image/png;base64,…, or start the node with --fetch-images"
+        raise UnsupportedParameter(message, hint, param=f"{where}.url")
     try:
-        media_type, data = await asyncio.to_thread(from_data_url, url)
+        media_type, data = await (asyncio.to_thread(from_data_url, url) if inline else fetch(url))
     except ValueError as exc:
         raise BadRequest(f"{where}.url: {exc}", param=f"{where}.url") from exc
     return {"type": "image", "media_type": media_type, "data": data}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from xin.errors import BadRequest
-from xin.node.keys import MANAGER
+from xin.node.keys import CONFIG, MANAGER
 from xin.node.routes.body import json_response, read_struct
 from xin.node.routes.images import take_images
 from xin.node.routes.messages import checked_messages
@@ -19,7 +19,7 @@ async def tokenize(request: web.Request) -> web.Response:
         raise BadRequest("send either prompt or messages", param="prompt")
     messages = None if body.messages is None else checked_messages(body.messages)
     async with request.app[MANAGER].lease(body.model) as lease:
-        await take_images(messages, lease.instance)
+        await take_images(messages, lease.instance, may_fetch=request.app[CONFIG].fetch_images)
         result = await lease.handle.tokenize(Tokenize(0, body.prompt, messages, body.add_special_tokens))
     return json_response(TokenizeReply(result.tokens, len(result.tokens), lease.instance.context_length))
 

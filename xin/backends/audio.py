@@ -16,16 +16,20 @@ from xin.errors import BadRequest
 RATE = 16_000  # samples a second, as Whisper was trained
 # Containers that hold what they play. Playlists and the like name other files and addresses, which FFmpeg would open.
 CONTAINERS = "wav,w64,aiff,caf,au,flac,mp3,aac,ogg,amr,ac3,matroska,webm,mov,mp4,m4a,3gp,asf,avi,mpeg,mpegts"
-log = logging.getLogger("xin.faster_whisper")
+_LONGER = "send it in parts, or launch with a higher longest_audio"
+log = logging.getLogger("xin.audio")
 
 
-def decoded(data: bytes, longest_seconds: float) -> Any:
-    """Samples as a float32 array in [-1, 1], one channel. BadRequest (param file) for what is no audio, or too long."""
+def decoded(data: bytes, longest_seconds: float, longer: str = _LONGER) -> Any:
+    """Samples as a float32 array in [-1, 1], one channel. BadRequest (param file) for what is no audio, or too long.
+
+    `longer`: what to do with a longer one.
+    """
     try:
         with av.open(io.BytesIO(data), mode="r", options=_LIMITS, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise BadRequest("file holds no audio", _HINT, param="file")
-            samples = _samples(_frames(container), longest_seconds)
+            samples = _samples(_frames(container), longest_seconds, longer)
     except FFmpegError as exc:
         raise BadRequest(f"file cannot be read as audio: {exc.strerror or exc}", _HINT, param="file") from exc
     if not samples.size:
@@ -33,7 +37,7 @@ def decoded(data: bytes, longest_seconds: float) -> Any:
     return samples
 
 
-def _samples(frames: Iterator[Any], longest_seconds: float) -> Any:
+def _samples(frames: Iterator[Any], longest_seconds: float, longer: str) -> Any:
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
     parts: list[Any] = []
     left = int(longest_seconds * RATE)
@@ -45,7 +49,7 @@ def _samples(frames: Iterator[Any], longest_seconds: float) -> Any:
                 minutes = longest_seconds / 60
                 raise BadRequest(
                     f"file is longer than {minutes:g} minutes",
-                    "send it in parts, or launch with a higher longest_audio",
+                    longer,
                     param="file",
                 )
             parts.append(part)
