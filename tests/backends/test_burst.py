@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xin.backends.llama_cpp.burst import BURST_S, TOGETHER_S, Bursts
+from xin.backends.llama_cpp.burst import ALIKE, BURST_S, TOGETHER_S, Bursts, rests
 
 
 def numbers(*arrivals: float) -> list[int]:
@@ -37,3 +39,16 @@ def test_no_burst_is_longer_than_it_may_be_and_numbers_rise(gaps: list[float]):
         times = [time for time, one in zip(arrivals, found, strict=True) if one == number]
         assert times[-1] - times[0] < BURST_S
         assert all(later - earlier < TOGETHER_S for earlier, later in pairwise(times))
+
+
+def one(burst: int = 1, said: int = 0, unread: int = 60) -> Any:
+    return SimpleNamespace(burst=burst, said=said, unread=unread)
+
+
+def test_who_was_a_moment_ahead_rests_until_its_burst_is_read():
+    assert rests([one(said=1)], [one(), one()])
+    assert rests([one(said=1), one(said=1)], [one()])
+    assert not rests([one(said=2)], [one()])
+    assert not rests([one(said=1, burst=1)], [one(burst=2)])
+    assert not rests([one(said=1), one(said=30)], [one()])
+    assert not rests([one(said=1, unread=60)], [one(unread=60 * ALIKE + 1)])

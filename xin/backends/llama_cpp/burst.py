@@ -57,7 +57,7 @@ def waits(sequence: Sequence, prefilling: Many[Sequence], running: Many[Sequence
     """
     if streams or sequence.announced:
         return False
-    reach = ALIKE * max(sequence.unread, SHORT)
+    reach = _reach(sequence)
     followers = [s for s in running if s.leader is sequence]
     if any(s.shared >= len(sequence.tokens) for s in followers):
         return False
@@ -69,3 +69,20 @@ def waits(sequence: Sequence, prefilling: Many[Sequence], running: Many[Sequence
         and other.unread <= reach
         for other in [*prefilling, *followers]
     )
+
+
+def rests(decoding: Many[Sequence], prefilling: Many[Sequence]) -> bool:
+    """Do all streams rest until those who came with them are read, too?
+
+    Who was a moment ahead of its burst has said its first token before the others were there. Going on at once it would
+    make all of them be read in small steps between its tokens; resting, it goes on with them.
+    """
+    return all(
+        stream.said <= 1 and any(other.burst == stream.burst and other.unread <= _reach(stream) for other in prefilling)
+        for stream in decoding
+    )
+
+
+def _reach(sequence: Sequence) -> int:
+    """How much the others may have to read for it to wait for them."""
+    return ALIKE * max(sequence.unread, SHORT)

@@ -56,7 +56,7 @@ class Reader:
 
     def take(self, running: Many[Sequence]) -> None:
         """The first long prompt of these, when there are streams that its reading would hold up."""
-        if self.sequence is not None or not any(s.leader is None and not s.prefilling for s in running):
+        if self.sequence is not None or not any(s.leader is None and not s.prefilling and s.said > 1 for s in running):
             return
         for sequence in running:
             if sequence.leader is None and sequence.prefilling and self._wants(sequence):

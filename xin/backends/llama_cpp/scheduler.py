@@ -13,7 +13,7 @@ import numpy as np
 
 from xin.backends.base import Load, Output, Request
 from xin.backends.llama_cpp.batch import Batch
-from xin.backends.llama_cpp.burst import Bursts, gathers, waits
+from xin.backends.llama_cpp.burst import Bursts, gathers, rests, waits
 from xin.backends.llama_cpp.context import Context
 from xin.backends.llama_cpp.draft_model import DraftModel
 from xin.backends.llama_cpp.drafter import Drafter
@@ -293,6 +293,8 @@ class Scheduler:
             sequence.row, sequence.fed, sequence.draft = -1, 0, []
             if sequence.leader is None and sequence is not self._reader.sequence:
                 (prefilling if sequence.prefilling else decoding).append(sequence)
+        if decoding and prefilling and self._reader.sequence is None and rests(decoding, prefilling):
+            decoding = []
         if decoding and not prefilling and self._reader.sequence is None:
             self._drafter.draft(decoding, self._context.cells - self._cells_used())
         for sequence in decoding:

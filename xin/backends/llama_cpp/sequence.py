@@ -56,6 +56,11 @@ class Sequence:
         return self.pending if image is None else image.start - self.computed
 
     @property
+    def said(self) -> int:
+        """Tokens of the reply."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
     def unread(self) -> int:
         """How much of the prompt it has to compute itself, in all."""
         return self.prompt_length - max(self.cached, self.shared if self.leader is not None else 0)
