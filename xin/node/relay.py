@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from aiohttp import HttpVersion11, web
@@ -18,6 +18,7 @@ from xin.errors import Busy, ModelNotFound, NotFound, Unreachable, WorkerDied
 from xin.node.errors_middleware import REQUEST_ID, SERVED_BY
 from xin.node.peers import Peers
 from xin.node.routes.event_stream import error_event
+from xin.node.shards.tunnel import Connection, dial
 from xin.protocol.node import Instance, Peer
 
 HOPS = "xin-hops"  # a request that carries it came from another node, and goes no further
@@ -131,6 +132,17 @@ class Relay:
         except _FAILURES as exc:
             raise Unreachable(f"node {peer.name} does not answer", "xin nodes shows who is there") from exc
         return socket
+
+    async def raw(self, peer: Peer, path: str) -> Connection:
+        """A connection to `peer` without frames, upgraded from HTTP, for this node's own use. Raises Unreachable."""
+        endpoint, how = self._peers.way_to(peer.id)
+        parts = urlsplit(endpoint)
+        tls = (how["ssl"], how["server_hostname"]) if "ssl" in how else None
+        try:
+            headers = {HOPS: "1", **how.get("headers", {})}
+            return await dial(parts.hostname or "", parts.port or 0, path, headers, tls)
+        except (OSError, TimeoutError) as exc:
+            raise Unreachable(f"node {peer.name} does not answer", "xin nodes shows who is there") from exc
 
     async def through(
         self, request: web.Request, node_id: str, path: str, body: bytes | None = None

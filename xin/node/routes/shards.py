@@ -1,4 +1,4 @@
-"""POST /api/members/helpers and its two WebSockets: a part of another member's model. Mutual TLS only."""
+"""POST /api/members/helpers, its WebSocket and its way through: a part of another member's model. Mutual TLS only."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ async def watch(request: web.Request) -> web.WebSocketResponse:
     return await request.app[HELPERS].watch(request[PEER], request.match_info["id"], request)
 
 
-async def stream(request: web.Request) -> web.WebSocketResponse:
+async def stream(request: web.Request) -> web.StreamResponse:
     return await request.app[HELPERS].stream(request[PEER], request.match_info["id"], request)

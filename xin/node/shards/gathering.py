@@ -22,7 +22,7 @@ from xin.node.relay import Relay
 from xin.node.shards.company import Company, Order
 from xin.node.shards.division import Room, divide, in_words, together
 from xin.node.shards.helpers import check_rpc
-from xin.node.shards.tunnel import READ_BYTES, carry, is_own
+from xin.node.shards.tunnel import Connection, carry, is_own
 from xin.protocol.node import Device, NodeInfo, Peer
 from xin.protocol.shard import HelperOrder, HelperReply
 from xin.worker.frames import Share
@@ -136,22 +136,25 @@ class Gathering:
         """A port of loopback that leads to the helper's server, for programs of this user alone."""
         inside: set[asyncio.Task[None]] = set()
 
-        async def let_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            inside.add(task)
-            task.add_done_callback(inside.discard)
+        async def let_in(end: Connection) -> None:
             try:
-                if not await asyncio.to_thread(is_own, writer):
+                if end.transport is None or not await asyncio.to_thread(is_own, end.transport):
                     log.warning("another user's program came to the way to %s, and was turned away", peer.name)
                     return
-                await carry(reader, writer, await self._relay.socket(peer, f"{HELPERS}/{helper_id}/stream"))
+                await carry(end, await self._relay.raw(peer, f"{HELPERS}/{helper_id}/stream"))
             except XinError as exc:
                 log.info("no way to the part on %s: %s", peer.name, exc.message)
             finally:
-                writer.close()
+                end.close()
 
-        server = await asyncio.start_server(let_in, "127.0.0.1", 0, limit=READ_BYTES)
+        class Door(Connection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                task = asyncio.create_task(let_in(self), name=f"way to {peer.name}")
+                inside.add(task)
+                task.add_done_callback(inside.discard)
+
+        server = await asyncio.get_running_loop().create_server(Door, "127.0.0.1", 0)
 
         async def shut() -> None:
             server.close()

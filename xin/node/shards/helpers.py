@@ -16,10 +16,11 @@ from xin.node.plan import Place
 from xin.node.plan_verdict import free_bytes
 from xin.node.relay import HEARTBEAT_SECONDS
 from xin.node.shards.server_process import ServerProcess
-from xin.node.shards.tunnel import CLOSE_SECONDS, carry
+from xin.node.shards.tunnel import Upgraded, asks_for_upgrade, carry
 from xin.protocol.shard import HelperOrder, HelperReply
 
 UNWATCHED_SECONDS = 5.0
+CLOSE_SECONDS = 2.0
 MOST = 16  # as many as one model can have
 log = logging.getLogger("xin.node")
 
@@ -85,20 +86,22 @@ class Helpers:
         await socket.close()
         return socket
 
-    async def stream(self, owner: str, helper_id: str, request: web.Request) -> web.WebSocketResponse:
+    async def stream(self, owner: str, helper_id: str, request: web.Request) -> web.StreamResponse:
         """One connection to its server."""
         helper = self._of(owner, helper_id)
+        if not asks_for_upgrade(request):
+            raise BadRequest("this is no resource but a way through", "ask for an upgrade to tcp")
         try:
-            reader, writer = await helper.process.connect()
+            server = await helper.process.connect()
         except OSError as exc:
             raise Unreachable("the RPC server does not answer", "launch the model again") from exc
-        socket = web.WebSocketResponse(timeout=CLOSE_SECONDS, compress=False)
         try:
-            await socket.prepare(request)
-            await carry(reader, writer, socket)
-        finally:
-            writer.close()
-        return socket
+            asked = Upgraded(request)
+        except BaseException:
+            server.close()
+            raise
+        await carry(server, asked)
+        return asked.finish()
 
     async def close(self) -> None:
         """Those who watch are told that this node stops."""

@@ -15,7 +15,7 @@ import msgspec
 
 from xin.backends.llama_cpp.rpc_words import ServerWord
 from xin.errors import LoadFailed
-from xin.node.shards.tunnel import READ_BYTES
+from xin.node.shards.tunnel import Connection
 
 START_SECONDS = 60.0  # a busy machine takes long for what takes 1 s alone
 KEPT_LINES = 20
@@ -63,13 +63,14 @@ class ServerProcess:
             raise
         return server
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self) -> Connection:
         """As a client of the server. Raises OSError when it is gone."""
         own, its = socket.socketpair()
         try:
             with its:
                 socket.send_fds(self._clients, [b"+"], [its.fileno()])
-            return await asyncio.open_unix_connection(sock=own, limit=READ_BYTES)
+            _, end = await asyncio.get_running_loop().create_unix_connection(Connection, sock=own)
+            return end
         except BaseException:
             own.close()
             raise
