@@ -20,13 +20,14 @@ from xin.backends.llama_cpp import library
 from xin.backends.llama_cpp.image_places import ImagePart, Placed, located
 from xin.backends.llama_cpp.model import check_file
 from xin.backends.picture import Picture, place_ids
-from xin.errors import BadRequest, LoadFailed, XinError
+from xin.errors import BadRequest, InternalError, LoadFailed, XinError
 
 if TYPE_CHECKING:
     from xin.backends.llama_cpp.context import Context
     from xin.backends.llama_cpp.model import Model
     from xin.backends.llama_cpp.options import Options
 
+NO_ROOM = 1  # llama_decode's
 log = logging.getLogger("xin.llama_cpp")
 
 
@@ -75,7 +76,7 @@ class Projector:
             array = (ctypes.c_void_p * len(bitmaps))(*bitmaps)
             result = mtmd.mtmd_tokenize(self._pointer, chunks, ctypes.byref(given), array, len(bitmaps))
             if result != 0:
-                where = pictures[0].where
+                where = pictures[0].where if len(pictures) == 1 else "messages"  # which one, mtmd does not tell
                 reason = "its chat template leaves images out" if result == 1 else "the image cannot be prepared"
                 raise BadRequest(f"{where}: {reason} (mtmd_tokenize gave {result})", param=where)
             return self._placed(chunks, pictures)
@@ -85,7 +86,7 @@ class Projector:
                 mtmd.mtmd_bitmap_free(bitmap)
 
     def read(self, context: Context, placed: Placed, slot: int) -> bool:
-        """Encode it and put it into the sequence of `slot`; False when there was no room. Raises BadRequest."""
+        """Encode it, put it into the sequence of `slot`; False when there was no room. Raises what else went wrong."""
         part = placed.part
         if mtmd.mtmd_encode_chunk(self._pointer, part.chunk) != 0:
             raise BadRequest(f"{part.where}: the image cannot be encoded", param=part.where)
@@ -106,6 +107,8 @@ class Projector:
         )
         if result == 0 and after.value != placed.end:
             raise BadRequest(f"{part.where}: the image took {after.value - placed.start} positions", param=part.where)
+        if result not in (0, NO_ROOM):
+            raise InternalError(f"{part.where}: llama_decode failed with code {result}", "see the instance's log")
         return bool(result == 0)
 
     def close(self) -> None:

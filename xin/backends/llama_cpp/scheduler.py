@@ -240,7 +240,7 @@ class Scheduler:
         return short <= 0 or short <= self._leader(sequence)[1]
 
     def _cells_used(self) -> int:
-        return sum(sequence.computed for sequence in self._running)
+        return sum(sequence.cells for sequence in self._running)
 
     def _place(self, sequence: Sequence) -> None:
         """Give it a slot and the longest prefix there is: parked, computed by a running one, or being computed."""

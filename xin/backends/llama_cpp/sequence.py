@@ -56,6 +56,14 @@ class Sequence:
         return self.pending if image is None else image.start - self.computed
 
     @property
+    def cells(self) -> int:
+        """What it takes of the context; images in two dimensions take more cells than positions."""
+        if not self.images:
+            return self.computed
+        read = [image.part for image in self.images if image.end <= self.computed]
+        return self.computed + sum(part.cells - len(part.ids) for part in read)
+
+    @property
     def said(self) -> int:
         """Tokens of the reply."""
         return len(self.tokens) - self.prompt_length
