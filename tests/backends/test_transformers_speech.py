@@ -85,6 +85,13 @@ def test_what_is_no_audio_is_refused(engine: Any, audio: bytes) -> None:
     assert refused.value.param == "file"
 
 
+def test_options_of_text_are_refused_by_name(converted: Path) -> None:
+    for name, value in {"n_parallel": 2, "prefix_cache": 0, "chat_template": "x", "kv_cells": 64}.items():
+        with pytest.raises(BadRequest) as refused:
+            load(converted, **{name: value})
+        assert refused.value.param == name
+
+
 def test_what_it_cannot_do_is_refused_by_name(engine: Any) -> None:
     with pytest.raises(UnsupportedParameter, match="English only"):
         engine.hear(Transcribe(1, RECORDING.read_bytes(), task="translate"))

@@ -32,6 +32,7 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MOST_REPETITIVE = 2.4  # bytes of the text over those of it compressed
 LEAST_LIKELY = -1.0  # mean logprob of a token
 NO_SPEECH = 0.6  # probability from which an unlikely text counts as silence
+OF_TEXT = ("n_parallel", "n_batch", "kv_cells", "prefix_cache", "prefix_cache_mib", "chat_template", "matryoshka")
 SILENCE = 1e-4  # a window that never exceeds it holds nothing
 FORGETS_FROM = 0.5  # a text that was drawn at a higher temperature is not told to the next window
 _CAN_SPEAK = "send it to /v1/audio/transcriptions"
@@ -108,6 +109,7 @@ class SpeechEngine(SequentialEngine):
 
     @classmethod
     def load(cls, weights: Weights, options: TransformersOptions, progress: Progress) -> SpeechEngine:
+        _check(options)
         loaded = load_speech(weights, options, progress)
         name = weights.model_name or loaded.folder.name
         try:
@@ -196,11 +198,11 @@ class SpeechEngine(SequentialEngine):
                 continue
             parts, read = parts_of(written.tokens, self._first_time, seconds)
             for part in parts:
+                said = [*said, *part.tokens]  # of a part that is cut off the next window hears again
                 text = self._text(part.tokens)
                 if text.strip() and part.end > part.start:
                     segment = _segment(part, text, at, duration, written)
                     yield Output(0, 0, tokens=len(part.tokens), speech=Speech(language, duration, segment))
-            said = [*said, *(token for token in written.tokens if token < self._first_time)]
             if written.temperature > FORGETS_FROM:
                 said = []
             at += read if read > 0 else seconds
@@ -291,6 +293,14 @@ class SpeechEngine(SequentialEngine):
             threads=self._threads,
             notes=loaded.notes,
         )
+
+
+def _check(options: TransformersOptions) -> None:
+    """BadRequest for an option that says nothing of speech."""
+    usual = TransformersOptions()
+    for name in OF_TEXT:
+        if getattr(options, name) != getattr(usual, name):
+            raise BadRequest(f"{name} says nothing of a model that hears", f"leave {name} out", param=name)
 
 
 def _segment(part: Part, text: str, at: float, duration: float, written: _Written) -> Segment:
