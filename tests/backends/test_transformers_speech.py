@@ -56,7 +56,7 @@ def test_audio_of_several_windows_is_written_down_in_full(engine: Any) -> None:
     once = decoded(RECORDING.read_bytes(), 100)
     pause = np.zeros(2 * RATE, np.float32)
     times = 1 + int(40 * RATE / (len(once) + len(pause)))
-    news = heard(engine, wav(np.concatenate([once, pause] * times)))
+    news = heard(engine, wav(np.concatenate([once, pause] * times)), temperature=0.01)  # it repeats itself, and may
     found = segments(news)
     assert news[0].duration > 36
     assert "".join(one.text for one in found).lower().count("children went to school") == times

@@ -12,11 +12,11 @@ Pair = tuple[Sequence[Step], Sequence[Step]]  # alone, in company
 
 def assert_same_or_tied(pairs: Mapping[str, Pair]) -> int:
     """How many runs are equal to the end. Where one is not, the solo run's top-2 gap at the first other token must be
-    at most twice the largest logprob difference seen on the equal prefixes of all that ran together, since rounding
+    at most twice the largest logprob difference seen after the equal prefixes of all that ran together, since rounding
     differs with the shape of the batches that they shared. Each such place is printed."""
     assert pairs and all(alone and together for alone, together in pairs.values())
     equal = {name: _equal_prefix(*pair) for name, pair in pairs.items()}
-    largest = max(_largest_difference(pairs[name], length) for name, length in equal.items())
+    largest = max(_largest_difference(pairs[name], length + 1) for name, length in equal.items())
     for name, (alone, together) in pairs.items():
         place = equal[name]
         if place == min(len(alone), len(together)):

@@ -141,7 +141,9 @@ class Gathering:
                 if end.transport is None or not await asyncio.to_thread(is_own, end.transport):
                     log.warning("another user's program came to the way to %s, and was turned away", peer.name)
                     return
-                await carry(end, await self._relay.raw(peer, f"{HELPERS}/{helper_id}/stream"))
+                other = await self._relay.raw(peer, f"{HELPERS}/{helper_id}/stream")
+                end.transport.resume_reading()
+                await carry(end, other)
             except XinError as exc:
                 log.info("no way to the part on %s: %s", peer.name, exc.message)
             finally:
@@ -150,6 +152,8 @@ class Gathering:
         class Door(Connection):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 super().connection_made(transport)
+                assert self.transport is not None
+                self.transport.pause_reading()  # nothing is taken of who may have to be turned away
                 task = asyncio.create_task(let_in(self), name=f"way to {peer.name}")
                 inside.add(task)
                 task.add_done_callback(inside.discard)

@@ -102,9 +102,7 @@ class Upgraded(End):
         self.end()
 
     def finish(self) -> web.Response:
-        """The connection is over: nothing of this is sent."""
-        if self.transport is not None:
-            self.transport.abort()
+        """The connection is over: nothing of this is sent, since `close` came before it."""
         return web.Response()
 
 
