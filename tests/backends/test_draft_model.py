@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny_gguf
 from test_dry_run import dry
-from test_lookup import assert_same_but_for_a_tie, tokens
+from test_lookup import assert_same_but_for_a_tie, ids, run, tokens
 
 from xin.backends.base import Output, Request, Weights
 from xin.backends.llama_cpp.dry_run_words import Question
@@ -68,26 +68,10 @@ def pair(smollm2: Path, coarse: Path) -> Iterator[Any]:
     made.close()
 
 
-ids = iter(range(1, 10_000))
-
-
 def generate(engine: Any, *prompts: str, max_tokens: int = 32, **fields: Any) -> list[list[Output]]:
     """The outputs of each prompt; with a draft model five guesses ride in every step that can take them."""
-    drafter = engine._scheduler._drafter
-    drafter._model_cost, drafter.drafted, drafter.accepted = AlwaysFive(), 0, 0
-    sampling = fields.pop("sampling", GREEDY)
-    requests = [
-        Request(next(ids), engine.tokenize(prompt, True, False), sampling, max_tokens, logprobs=2, **fields)
-        for prompt in prompts
-    ]
-    for request in requests:
-        engine.submit(request)
-    found: dict[int, list[Output]] = {request.id: [] for request in requests}
-    while engine.busy():
-        for output in engine.step():
-            assert output.error is None
-            found[output.request_id].append(output)
-    return [found[request.id] for request in requests]
+    engine._scheduler._drafter._model_cost = AlwaysFive()
+    return run(engine, prompts, fields.pop("sampling", GREEDY), max_tokens, **fields)
 
 
 def test_the_model_itself_guesses_right(plain: Any, twin: Any) -> None:

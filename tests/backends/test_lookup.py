@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,13 @@ def generate(engine: Any, draft: bool, prompts: list[str], max_tokens: int = 24,
     """The outputs of each prompt; `draft`: guesses ride in every step that can take them."""
     drafter = engine._scheduler._drafter
     drafter._enabled, drafter._cost = draft, AlwaysSeven()
+    return run(engine, prompts, fields.pop("sampling", Sampling(temperature=0.0)), max_tokens, **fields)
+
+
+def run(engine: Any, prompts: Sequence[str], sampling: Sampling, max_tokens: int, **fields: Any) -> list[list[Output]]:
+    """The outputs of each prompt, all of which are asked at once; what was drafted is counted anew."""
+    drafter = engine._scheduler._drafter
     drafter.drafted = drafter.accepted = 0
-    sampling = fields.pop("sampling", Sampling(temperature=0.0))
     requests = [
         Request(next(ids), engine.tokenize(prompt, True, False), sampling, max_tokens, logprobs=2, **fields)
         for prompt in prompts

@@ -8,6 +8,16 @@ import llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
+from xin.backends.llama_cpp.context import Context
+
+
+def warm_up(context: Context, bos: int) -> None:
+    """One token through all layers: the weights are in memory before the first request pays for it."""
+    batch = Batch(1)
+    batch.add(max(bos, 0), 0, 0)
+    context.decode(batch.struct())
+    context.clear()
+
 
 class Batch:
     """Up to `capacity` tokens, each of one sequence."""

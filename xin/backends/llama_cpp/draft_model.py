@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from xin.backends.llama_cpp.batch import Batch
+from xin.backends.llama_cpp.batch import Batch, warm_up
 from xin.backends.llama_cpp.context import Context
 from xin.backends.llama_cpp.context_params import cell_bytes, context_params
 from xin.backends.llama_cpp.model import Model
@@ -52,48 +52,49 @@ class _Followed:
 class DraftModel:
     """Owns the small model and its context, in which each sequence has the slot that it has in the large one's."""
 
-    def __init__(self, model: Model, context: Context, options: Options, end_ids: frozenset[int], size: int) -> None:
-        self.name = Path(options.draft_model or "").name
+    def __init__(self, name: str, model: Model, context: Context, options: Options, large: Vocabulary) -> None:
+        self.name = name
         self.size_bytes = model.size_bytes + context.cells * cell_bytes(model, options)
         self._model = model
         self._context = context
         self._batch = Batch(options.n_batch)
-        self._end_ids = end_ids
-        self._size = min(size, model.vocabulary.size)
+        self._end_ids = large.end_ids
+        self._size = min(large.size, model.vocabulary.size)
         self._trained = model.trained_context
         self._followed: dict[int, _Followed] = {}  # by slot
         self._token_s: float | None = None  # seconds to read one token among many
-        self._warm_up()
+        warm_up(context, model.vocabulary.bos)
 
     @classmethod
-    def load(cls, options: Options, *, model: Model, window: int, cells: int, threads: int) -> DraftModel:
-        """For the large `model`, whose context has `cells`. Errors name the option."""
+    def load(cls, options: Options, *, model: Model, home: Context, window: int, threads: int) -> DraftModel:
+        """For the large `model`, whose context is `home`. Errors name the option."""
         path = options.draft_model
         assert path is not None
-        if not model.can_rewind or not (options.swa_full or not model.slides):
+        name = Path(path).name
+        if not home.can_rewind:
             raise BadRequest(
                 "draft_model: guesses of this model cannot be taken back", "leave draft_model out", param="draft_model"
             )
         try:
-            small = draft_options(options, window=window, cells=cells, on_gpu=model.gpu_layers != 0)
+            small = draft_options(options, window=window, cells=home.cells, on_gpu=model.gpu_layers != 0)
             made = Model(path, small, lambda fraction, stage: None)
         except XinError as exc:
             raise type(exc)(f"draft_model: {exc.message}", exc.hint, param="draft_model") from exc
         try:
             if not made.can_rewind:
                 raise BadRequest(
-                    f"draft_model: the memory of {Path(path).name} cannot be rewound",
+                    f"draft_model: the memory of {name} cannot be rewound",
                     "use another",
                     param="draft_model",
                 )
             if difference := differs(model.vocabulary, made.vocabulary):
                 raise LoadFailed(
-                    f"draft_model: {Path(path).name} has another vocabulary: {difference}",
+                    f"draft_model: {name} has another vocabulary: {difference}",
                     "use a smaller model of the same family",
                     param="draft_model",
                 )
             context = Context(made.pointer, context_params(made, small, threads), made.vocabulary.size, can_rewind=True)
-            return cls(made, context, replace(small, draft_model=path), model.vocabulary.end_ids, model.vocabulary.size)
+            return cls(name, made, context, small, model.vocabulary)
         except XinError:
             made.close()
             raise
@@ -202,11 +203,6 @@ class DraftModel:
             followed.owner.draft = []
         self._followed.clear()
         return False
-
-    def _warm_up(self) -> None:
-        self._batch.add(max(self._model.vocabulary.bos, 0), 0, 0)
-        self._context.decode(self._batch.struct())
-        self._context.clear()
 
 
 def draft_options(options: Options, *, window: int, cells: int | None, on_gpu: bool) -> Options:

@@ -33,6 +33,7 @@ class LlamaCppEngine(Engine):
     Options = LlamaCppOptions
 
     def __init__(self, model: Model, options: LlamaCppOptions, weights: Weights) -> None:
+        from xin.backends.llama_cpp.batch import warm_up
         from xin.backends.llama_cpp.context_params import cell_bytes, window_of
         from xin.backends.llama_cpp.ranker import ranks
         from xin.backends.llama_cpp.scheduler import Scheduler
@@ -72,7 +73,7 @@ class LlamaCppEngine(Engine):
         self._ranker: Ranker | None = None
         self._constraints: ConstraintFactory | None = None
         if not ranks(model):  # they have a context of their own
-            self._warm_up()
+            warm_up(self._context, model.vocabulary.bos)
         self._ready = self._describe(weights)
 
     @classmethod
@@ -256,19 +257,10 @@ class LlamaCppEngine(Engine):
         if self._options.draft_model is None:
             return None
         self._draft = DraftModel.load(
-            self._options, model=self._model, window=self._window, cells=self._context.cells, threads=self._threads
+            self._options, model=self._model, home=self._context, window=self._window, threads=self._threads
         )
         self._model.notes.append(f"draft model {self._draft.name}")
         return self._draft
-
-    def _warm_up(self) -> None:
-        """One token through all layers: the weights are in memory before the first request pays for it."""
-        from xin.backends.llama_cpp.batch import Batch
-
-        batch = Batch(1)
-        batch.add(max(self._model.vocabulary.bos, 0), 0, 0)
-        self._context.decode(batch.struct())
-        self._context.clear()
 
     def _describe(self, weights: Weights) -> Ready:
         import llama_cpp as lib

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -14,6 +13,7 @@ from xin.backends.transformers.kind import Kind
 from xin.backends.transformers.loading import Loaded, load_encoder
 from xin.backends.transformers.options import Options as TransformersOptions
 from xin.backends.transformers.sentence_layout import Layout, read_layout
+from xin.backends.transformers.threads import Threads
 from xin.backends.transformers.vocabulary import Vocabulary
 from xin.errors import BadRequest, UnsupportedParameter
 from xin.worker.frames import Ready
@@ -28,8 +28,7 @@ class EncoderEngine(Engine):
 
     def __init__(self, loaded: Loaded, kind: Kind, options: TransformersOptions) -> None:
         self._options = options
-        self._threads = 0
-        self.set_threads(int(os.environ.get("XIN_THREADS", "0")) or os.cpu_count() or 1)
+        self._threads = Threads(options.threads)
         self._vocabulary = Vocabulary(loaded.tokenizer, int(loaded.config.vocab_size), [])
         self._layout = read_layout(loaded.folder) if kind == "embedding" else Layout()
         self._window = _window(loaded, self._layout, options)
@@ -101,13 +100,7 @@ class EncoderEngine(Engine):
         return self._scorer.rerank(query, documents)
 
     def set_threads(self, n: int) -> None:
-        import torch
-
-        if self._options.threads is not None:
-            n = min(n, self._options.threads)
-        if n != self._threads:
-            self._threads = n
-            torch.set_num_threads(n)
+        self._threads.set(n)
 
     def _writes_nothing(self) -> UnsupportedParameter:
         does, route = ("embeds", "/v1/embeddings") if self._embedder else ("reranks", "/v1/rerank")
@@ -124,7 +117,7 @@ class EncoderEngine(Engine):
             description=f"{type(loaded.model).__name__}, {dtype} on {loaded.model.device}",
             engine_version=metadata.version("transformers"),
             memory_bytes={"weights": int(loaded.model.get_memory_footprint())},
-            threads=self._threads,
+            threads=self._threads.count,
             notes=loaded.notes,
         )
 

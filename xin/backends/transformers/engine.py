@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xin.backends.base import Engine, Load, Output, Progress, Request, Seen, Weights
 from xin.backends.transformers.options import Options as TransformersOptions
+from xin.backends.transformers.threads import Threads
 from xin.errors import BadRequest, LoadFailed, UnsupportedParameter
 from xin.worker.frames import Constraint, Ready
 
@@ -46,8 +47,7 @@ class TransformersEngine(Engine):
         self._options = options
         self._eyes = loaded.eyes
         self._window = _window(loaded, options)
-        self._threads = 0
-        self.set_threads(int(os.environ.get("XIN_THREADS", "0")) or os.cpu_count() or 1)
+        self._threads = Threads(options.threads)
         forward = Forward(loaded.model)
         size, warm = _warm_up(forward)
         self._vocabulary = Vocabulary(loaded.tokenizer, size, loaded.end_ids)
@@ -163,13 +163,7 @@ class TransformersEngine(Engine):
         return self._judge.rerank(query, documents)
 
     def set_threads(self, n: int) -> None:
-        import torch
-
-        if self._options.threads is not None:
-            n = min(n, self._options.threads)
-        if n != self._threads:
-            self._threads = n
-            torch.set_num_threads(n)
+        self._threads.set(n)
 
     def close(self) -> None:
         self._scheduler.close()
@@ -214,7 +208,7 @@ class TransformersEngine(Engine):
             description=f"{type(loaded.model).__name__}, {dtype} on {device}",
             engine_version=metadata.version("transformers"),
             memory_bytes={"weights": int(loaded.model.get_memory_footprint())},
-            threads=self._threads,
+            threads=self._threads.count,
             notes=loaded.notes,
         )
 

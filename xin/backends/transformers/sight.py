@@ -16,7 +16,7 @@ import torch
 from xin.backends.picture import Picture, place_ids
 from xin.errors import BadRequest
 
-_OF_TOKENS = ("token_type_ids", "mm_token_type_ids")  # inputs with a value for each token
+_OF_TOKENS = {"token_type_ids", "mm_token_type_ids"}  # inputs with a value for each token
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,9 +67,11 @@ class Eyes:
         digest = hashlib.sha256(b"".join(picture.digest for picture in pictures)).digest()
         places = iter(place_ids(digest, count))
         tokens = [next(places) if token == self._token else token for token in ids]
-        first, last = _first(tokens), len(tokens) - _first(tokens[::-1])
-        inputs = {name: value[:, first:last] if name in _OF_TOKENS else value for name, value in made.items()}
-        return tokens, Sight(inputs, self._token)
+        sight = Sight(dict(made), self._token)
+        first, last = sight.span(tokens)
+        for name in sight.inputs.keys() & _OF_TOKENS:
+            sight.inputs[name] = sight.inputs[name][:, first:last]
+        return tokens, sight
 
 
 def on_device(inputs: dict[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -82,7 +84,3 @@ def on_device(inputs: dict[str, Any], device: torch.device, dtype: torch.dtype) 
 
 def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device) if torch.is_tensor(value) else value
-
-
-def _first(tokens: list[int]) -> int:
-    return next(at for at, token in enumerate(tokens) if token < 0)

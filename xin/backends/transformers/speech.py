@@ -6,7 +6,6 @@ first, at a higher temperature where a window repeats itself or is unlikely; wha
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from xin.backends.base import Output, Progress, Request, SequentialEngine, Weigh
 from xin.backends.transformers.loading import FOREIGN, Loaded, in_short, load_speech
 from xin.backends.transformers.options import Options as TransformersOptions
 from xin.backends.transformers.out_of_memory import is_out_of_memory
+from xin.backends.transformers.threads import Threads
 from xin.backends.transformers.vocabulary import Vocabulary
 from xin.backends.transformers.whisper_segments import Part, parts_of
 from xin.errors import BadRequest, InternalError, LoadFailed, OutOfMemory, UnsupportedParameter
@@ -90,8 +90,7 @@ class SpeechEngine(SequentialEngine):
         self._model = loaded.model
         self._options = options
         self._extractor = extractor
-        self._threads = 0
-        self.set_threads(int(os.environ.get("XIN_THREADS", "0")) or os.cpu_count() or 1)
+        self._threads = Threads(options.threads)
         config = loaded.model.generation_config
         self._config = config
         self._vocabulary = Vocabulary(loaded.tokenizer, int(loaded.config.vocab_size), loaded.end_ids)
@@ -161,11 +160,7 @@ class SpeechEngine(SequentialEngine):
         return self._vocabulary.detokenize(tokens)
 
     def set_threads(self, n: int) -> None:
-        if self._options.threads is not None:
-            n = min(n, self._options.threads)
-        if n != self._threads:
-            self._threads = n
-            torch.set_num_threads(n)
+        self._threads.set(n)
 
     def close(self) -> None:
         self._end()
@@ -290,7 +285,7 @@ class SpeechEngine(SequentialEngine):
             description=f"Whisper, {hears}, {dtype} on {loaded.model.device}",
             engine_version=metadata.version("transformers"),
             memory_bytes={"weights": int(loaded.model.get_memory_footprint())},
-            threads=self._threads,
+            threads=self._threads.count,
             notes=loaded.notes,
         )
 
