@@ -331,6 +331,7 @@ class Manager:
             gpu=share(plan.request.gpu, 0, plan.request.replica),
             explicit=explicit,
             pinned=plan.request.pin,
+            placed=plan.request.placed,
             keep_alive=keep_alive,
             launched_at=time.time(),
         )

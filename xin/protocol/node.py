@@ -35,6 +35,7 @@ class LaunchRequest(msgspec.Struct, kw_only=True):
     force: bool = False  # also when it does not fit
     pin: bool = False  # never ended to make room for another
     shard: list[str] = []  # names or ids of nodes that hold it together
+    placed: str = ""  # why on this node, in words: the node that chose it says so
     options: dict[str, Any] = {}
 
 
@@ -112,6 +113,7 @@ class Instance(msgspec.Struct, kw_only=True):
     memory_bytes: dict[str, int] = {}
     notes: list[str] = []
     shards: list[ShardPart] = []
+    placed: str = ""  # why on this node, in words, where there was a choice
     worker: WorkerInfo = msgspec.field(default_factory=WorkerInfo)
     stats: InstanceStats = msgspec.field(default_factory=InstanceStats)
 

@@ -59,6 +59,7 @@ async def launch(request: web.Request) -> web.StreamResponse:
         placed = await request.app[PLACEMENT].place(order)
         if placed.peer is not None:
             return await _launch_there(request, order, placed.peer, placed.reason)
+        order.placed = placed.reason
     instance = await request.app[MANAGER].launch(order, wait=wait, explicit=not on_demand)
     own = request.app[IDENTITY]
     return json_response(LaunchReply(instance.model_uid, own.name, own.id, placed.reason))
@@ -66,7 +67,7 @@ async def launch(request: web.Request) -> web.StreamResponse:
 
 async def _launch_there(request: web.Request, order: LaunchRequest, peer: Peer, reason: str) -> web.StreamResponse:
     """On a node that `reason` speaks for."""
-    body = msgspec.json.encode(msgspec.structs.replace(order, node=None))
+    body = msgspec.json.encode(msgspec.structs.replace(order, node=None, placed=reason))
     answer = await request.app[RELAY].through(request, peer.id, request.rel_url.raw_path_qs, body)
     if answer.status != 200 or not isinstance(answer, web.Response) or not isinstance(answer.body, bytes):
         return answer

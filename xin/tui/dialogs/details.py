@@ -72,6 +72,7 @@ def model_facts(instance: Instance) -> Facts:
     yield "context", f"{instance.context_length} tokens, {instance.n_parallel} requests at once"
     yield "abilities", ", ".join(instance.model_ability)
     yield "node", instance.node
+    yield "placed", instance.placed
     yield "divided", ", ".join(f"{part.layers} layers on {part.node}" for part in instance.shards)
     yield "launched", _at(instance.launched_at) + ("" if instance.explicit else ", on demand")
     yield "pinned", "yes" if instance.pinned else ""

@@ -141,6 +141,7 @@ def _model_wide(line: ModelLine, view: NodeView, instance: Instance, width: int,
         lines.append(_loading(line, width))
     if line.state == "failed":
         return lines
+    lines += _whereabouts(instance, width)
     lines.append(_memory(line, view, instance, width))
     lines.append(_load(line, instance, width))
     return lines + _histories(line, view, instance, width)
@@ -161,6 +162,13 @@ def _model_narrow(line: ModelLine, view: NodeView, instance: Instance, width: in
     ]
     lines.append(Content(fit("  ".join(fact for fact in facts if fact), width)))
     return lines + _histories(line, view, instance, width)[:1]
+
+
+def _whereabouts(instance: Instance, width: int) -> list[Content]:
+    """Why it is on its node, and which nodes hold a part of it."""
+    parts = ", ".join(f"{part.layers} layers on {clean(part.node)}" for part in instance.shards)
+    told = (("placed", clean(instance.placed)), ("parts", parts))
+    return [_labelled(label, text, width) for label, text in told if text]
 
 
 def _openai_url(view: NodeView) -> str:
