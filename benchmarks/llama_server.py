@@ -30,6 +30,7 @@ def _params(options: argparse.Namespace) -> xllamacpp.CommonParams:
     params.cpuparams.n_threads = options.threads
     params.cpuparams_batch.n_threads = options.threads
     params.n_gpu_layers = 0
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type(options.flash_attention)
     params.fit_params = False
     params.ui = False
     params.verbosity = 1
@@ -45,6 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ubatch", type=int, default=512)
     parser.add_argument("--parallel", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--flash-attention", type=int, choices=(0, 1), default=1)
     return parser.parse_args()
 
 

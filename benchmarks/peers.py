@@ -34,6 +34,7 @@ class Shape:
     batch: int = 2048
     ubatch: int = 512
     threads: int = 2
+    flash_attention: bool = True
 
     @property
     def cells(self) -> int:
@@ -191,7 +192,7 @@ class LlamaCppPython(Peer):
             "n_threads": shape.threads,
             "n_threads_batch": shape.threads,
             "n_gpu_layers": 0,
-            "flash_attn": True,
+            "flash_attn": shape.flash_attention,
             "logits_all": False,
             "interrupt_requests": False,
             "verbose": False,
@@ -231,6 +232,7 @@ class Xin(Peer):
             "n_ubatch": shape.ubatch,
             "n_gpu_layers": 0,
             "threads": shape.threads,
+            "flash_attn": "on" if shape.flash_attention else "off",
             "kv_cells": shape.cells,
             "prompt_lookup": False,  # every token costs a step here, as the peers' do; benchmarks/lookup.py measures it
         }
@@ -267,6 +269,7 @@ def _flags(shape: Shape) -> list[str]:
         "ubatch": shape.ubatch,
         "parallel": shape.parallel,
         "threads": shape.threads,
+        "flash-attention": int(shape.flash_attention),
     }
     return ["--model", str(shape.model), *(word for name, n in numbers.items() for word in (f"--{name}", str(n)))]
 

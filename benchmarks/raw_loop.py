@@ -27,6 +27,7 @@ class RawLoop:
         params.n_batch, params.n_ubatch = options.batch, options.ubatch
         params.n_seq_max = options.parallel
         params.n_threads = params.n_threads_batch = options.threads
+        params.flash_attn_type = options.flash_attention
         self.context = lib.llama_init_from_model(self.model, params)
         self.vocab = lib.llama_model_get_vocab(self.model)
         self.memory = lib.llama_get_memory(self.context)
@@ -128,6 +129,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ubatch", type=int, default=512)
     parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--flash-attention", type=int, choices=(0, 1), default=1)
     return parser.parse_args()
 
 

@@ -19,10 +19,12 @@ from prompts import prose
 PROMPT_WORDS = 44  # about 60 tokens
 PREFIX_WORDS = 796  # about 1,000 tokens
 LONG_WORDS = 995  # about 1,250 tokens
+PROCESSES = 3  # of each peer, one after the other
 TIMES = {1: 3, 4: 2, 16: 2}  # measurements of a few seconds, and those that differ most, are made more often
 SEED_STRIDE = 100  # a measurement that is repeated has prompts of its own
 Figures = dict[str, float]
 Measure = Callable[[Peer, int], Awaitable[Figures]]
+Start = Callable[[], contextlib.AbstractAsyncContextManager[list[Peer]]]
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Bench:
     slow_rounds: int
     tokens: int
     threads: int
+    flash_attention: bool
     quiet_seconds: float
     python: str
     peers: Sequence[str]
@@ -48,7 +51,7 @@ class Bench:
     commands: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def shape(self, parallel: int, context: int) -> Shape:
-        return Shape(self.model, parallel, context, threads=self.threads)
+        return Shape(self.model, parallel, context, threads=self.threads, flash_attention=self.flash_attention)
 
     def make(self, *kinds: type[Peer]) -> list[Peer]:
         return [
@@ -60,7 +63,7 @@ class Bench:
     async def run(
         self,
         scenario: str,
-        peers: Sequence[Peer],
+        start: Start,
         measure: Measure,
         *,
         times: int = 1,
@@ -72,19 +75,25 @@ class Bench:
 
         `times` as many rounds; llama_cpp.server and the `unclaimed`, about which nothing is promised, take part in
         the first few. `calm`: cores that others may take at most, or the measurement is done again.
+
+        All are started anew PROCESSES times: where its memory lies is luck that a process keeps as long as it lives,
+        and can be worth more than what is measured.
         """
-        self.commands[scenario] = {peer.name: peer.describe() for peer in peers}
         notes = self.samples.setdefault(scenario, {})
         rounds = self.rounds * times
-        for number in range(rounds):
-            for peer in peers if number % 2 == 0 else reversed(peers):
-                few = isinstance(peer, LlamaCppPython) or (unclaimed and isinstance(peer, unclaimed))
-                if number >= (self.slow_rounds if few else rounds):
-                    continue
-                figures = await self._calmly(scenario, peer, measure, number, calm)
-                notes.setdefault(peer.name, []).append(figures)
-                shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-                self.say(f"{scenario} [{number + 1}/{rounds}] {peer.name}: {shown}")
+        each = -(-rounds // PROCESSES)
+        for first in range(0, rounds, each):
+            async with start() as peers:
+                self.commands[scenario] = {peer.name: peer.describe() for peer in peers}
+                for number in range(first, min(first + each, rounds)):
+                    for peer in peers if number % 2 == 0 else reversed(peers):
+                        few = isinstance(peer, LlamaCppPython) or (unclaimed and isinstance(peer, unclaimed))
+                        if number >= (self.slow_rounds if few else rounds):
+                            continue
+                        figures = await self._calmly(scenario, peer, measure, number, calm)
+                        notes.setdefault(peer.name, []).append(figures)
+                        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+                        self.say(f"{scenario} [{number + 1}/{rounds}] {peer.name}: {shown}")
 
     async def _calmly(self, scenario: str, peer: Peer, measure: Measure, number: int, calm: float) -> Figures:
         """The measurement, done again while other processes or the host disturb it; then the calmest one counts.
@@ -114,9 +123,14 @@ async def fresh(bench: Bench, streams: int) -> None:
         return await _load_figures(peer, [_ask(peer, prompt, bench.tokens) for prompt in prompts])
 
     kinds = (RawLoop, Xin, LlamaServer, LlamaCppPython)
-    async with _up(bench.make(*kinds), bench.shape(streams, 1024)) as peers:
-        unclaimed = RawLoop if streams > 1 else None  # the claim on the raw loop is one stream's
-        await bench.run(f"fresh {streams}", peers, measure, times=TIMES.get(streams, 1), unclaimed=unclaimed)
+    unclaimed = RawLoop if streams > 1 else None  # the claim on the raw loop is one stream's
+    await bench.run(
+        f"fresh {streams}",
+        lambda: _up(bench.make(*kinds), bench.shape(streams, 1024)),
+        measure,
+        times=TIMES.get(streams, 1),
+        unclaimed=unclaimed,
+    )
 
 
 async def shared(bench: Bench) -> None:
@@ -132,8 +146,7 @@ async def shared(bench: Bench) -> None:
         one = (before + await alone(1)) / 2
         return {"ttft_one": one, "worst_over_one": figures["ttft_worst"] / one, **figures}
 
-    async with _up(bench.make(LlamaServer, Xin), bench.shape(8, 1536)) as peers:
-        await bench.run("shared prefix", peers, measure)
+    await bench.run("shared prefix", lambda: _up(bench.make(LlamaServer, Xin), bench.shape(8, 1536)), measure)
 
 
 async def follow_up(bench: Bench) -> None:
@@ -153,8 +166,7 @@ async def follow_up(bench: Bench) -> None:
         later = await stream_one(peer.url, _ask(peer, history + suffix, 4))
         return {"ttft": at_once.ttft, "ttft_after_other": later.ttft, "tokens": _uncached(at_once)}
 
-    async with _up(bench.make(RawLoop, Xin, LlamaServer), bench.shape(1, 2048)) as peers:
-        await bench.run("follow-up", peers, measure)
+    await bench.run("follow-up", lambda: _up(bench.make(RawLoop, Xin, LlamaServer), bench.shape(1, 2048)), measure)
 
 
 async def long_prompt(bench: Bench) -> None:
@@ -178,8 +190,13 @@ async def long_prompt(bench: Bench) -> None:
             "running": sum(reply.ended_at >= long.arrivals[0] for reply in running),
         }
 
-    async with _up(bench.make(LlamaServer, Xin), bench.shape(4, 1536)) as peers:
-        await bench.run("long prompt", peers, measure, unclaimed=LlamaServer, calm=CALM_FOR_WORST)
+    await bench.run(
+        "long prompt",
+        lambda: _up(bench.make(LlamaServer, Xin), bench.shape(4, 1536)),
+        measure,
+        unclaimed=LlamaServer,
+        calm=CALM_FOR_WORST,
+    )
 
 
 async def two_models(bench: Bench) -> None:
@@ -189,7 +206,7 @@ async def two_models(bench: Bench) -> None:
     shape = bench.shape(1, 1024)
     tokens, seconds = 3 * bench.tokens, 20.0
 
-    async def pair(peer: Peer) -> tuple[Peer, Peer]:
+    async def pair(peer: Peer, stack: contextlib.AsyncExitStack) -> tuple[Peer, Peer]:
         if isinstance(peer, Xin):
             await peer.launch("other", replace(shape, model=other))
             return peer, peer
@@ -211,11 +228,16 @@ async def two_models(bench: Bench) -> None:
         rates = _rates_together(one, two)
         return {"alone": alone.rate, "one": rates[0], "two": rates[1], "sum_over_alone": sum(rates) / alone.rate}
 
-    async with contextlib.AsyncExitStack() as stack:
-        peers = bench.make(RawLoop, Xin, LlamaServer, LlamaCppPython)
-        peers = await stack.enter_async_context(_up(peers, shape))
-        pairs = {peer.name: await pair(peer) for peer in peers if not isinstance(peer, RawLoop)}
-        await bench.run("two models", peers, measure, times=2, unclaimed=LlamaServer)
+    @contextlib.asynccontextmanager
+    async def start() -> AsyncIterator[list[Peer]]:
+        async with contextlib.AsyncExitStack() as stack:
+            peers = bench.make(RawLoop, Xin, LlamaServer, LlamaCppPython)
+            peers = await stack.enter_async_context(_up(peers, shape))
+            pairs.update({peer.name: await pair(peer, stack) for peer in peers if not isinstance(peer, RawLoop)})
+            yield peers
+
+    pairs: dict[str, tuple[Peer, Peer]] = {}
+    await bench.run("two models", start, measure, times=2, unclaimed=LlamaServer)
 
 
 SCENARIOS: dict[str, Callable[[Bench], Awaitable[None]]] = {

@@ -57,6 +57,7 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         slow_rounds=1 if options.quick else SLOW_ROUNDS,
         tokens=options.tokens or (16 if options.quick else 64),
         threads=options.threads,
+        flash_attention=not options.no_flash_attention,
         quiet_seconds=options.quiet_seconds,
         repeats=options.repeats,
         python=options.python,
@@ -86,7 +87,7 @@ async def _run(options: argparse.Namespace, words: set[str], folder: Path) -> di
         "command": [sys.executable, *sys.argv],
         "settings": {
             name: getattr(bench, name)
-            for name in ("rounds", "slow_rounds", "tokens", "threads", "quiet_seconds", "repeats")
+            for name in ("rounds", "slow_rounds", "tokens", "threads", "flash_attention", "quiet_seconds", "repeats")
         },
         "model": {"file": bench.model.name, "bytes": bench.model.stat().st_size},
         "commands": bench.commands,
@@ -122,6 +123,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quiet-seconds", type=float, default=10.0, help="wait so long for others to pause")
     parser.add_argument("--repeats", type=int, default=2, help="do a measurement that others disturbed so often again")
+    parser.add_argument("--no-flash-attention", action="store_true", help="every peer without it; default: with it")
     parser.add_argument("--quick", action="store_true", help="two rounds with few tokens")
     parser.add_argument("--model", type=Path, help="a .gguf; default: the demo model")
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs the xin node")

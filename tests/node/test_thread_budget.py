@@ -57,6 +57,23 @@ async def test_a_second_worker_takes_from_the_first_before_it_runs():
     assert history[3:] == ["first=2"]
 
 
+async def test_whoever_begins_takes_the_share_that_a_resting_one_kept():
+    history: list[str] = []
+    budget = ThreadBudget(4)
+    embedder, model = Worker(history, "embedder", 4), Worker(history, "model", 4)
+    budget.begin(embedder)
+    budget.end(embedder)
+    budget.begin(model)
+    assert (model.threads, history) == (4, [])
+    await asyncio.sleep(0.1)
+    assert history == []
+    budget.begin(embedder)
+    assert history == ["model=2", "embedder=2"]
+    budget.end(model)
+    budget.begin(embedder)
+    assert history[2:] == ["embedder=4"]
+
+
 async def test_a_limit_leaves_the_rest_to_others():
     history: list[str] = []
     budget = ThreadBudget(8)

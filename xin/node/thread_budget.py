@@ -61,10 +61,15 @@ class ThreadBudget:
         return shares(self.total, [*self._busy.values(), self.total if limit is None else limit])[-1]
 
     def begin(self, worker: Threaded, limit: int | None = None) -> None:
-        """It is about to run something: divide again at once, others first, so that the sum is never exceeded."""
-        timer = self._resting.pop(worker, None)
-        if timer is not None:
+        """It is about to run something: divide again at once, others first, so that the sum is never exceeded.
+
+        Those that rest give up what was kept for them: an answer right after an embedding is read with all threads.
+        """
+        for resting, timer in self._resting.items():
             timer.cancel()
+            if resting is not worker:
+                del self._busy[resting]
+        self._resting.clear()
         self._busy[worker] = self.total if limit is None else limit
         self._divide()
 

@@ -7,7 +7,7 @@ STREAMING_LEAST_S = 0.15  # what such a step aims at on the most restless machin
 ALONE_TARGET_S = 0.3  # a step that only reads prompts: a cancel or a newcomer waits this long at most
 MIN_CHUNK = 4
 FLASH_TILE = 64  # ggml's CPU flash attention works on tiles of 64 queries, and row by row on fewer
-LONGEST_STEP_S = 0.8  # by whole tiles; a cancel ends such a step in the middle
+LONGEST_STEP_S = 2.0  # for a whole tile, where tokens are dear; a cancel ends such a step in the middle
 FIRST_BESIDE = 1.4  # what a prompt token costs beside streams over alone, before any such step was measured
 READER_SHARE = 4  # a prompt that the reader reads gets so many times the streams' time …
 READER_LIMIT_S = 0.16  # … as far as they get a token each within this
@@ -59,8 +59,8 @@ class Pace:
             tokens = int((target - self._decoding(streams)) / self._each)
         else:
             tokens = int(ALONE_TARGET_S / self._alone)
-            if tokens < FLASH_TILE and FLASH_TILE * self._alone <= LONGEST_STEP_S:
-                tokens = FLASH_TILE
+            if tokens < FLASH_TILE:
+                tokens = min(FLASH_TILE, int(LONGEST_STEP_S / self._alone))
         return max(MIN_CHUNK, min(max(tokens, streams), limit - streams))
 
     def pause(self, took: float) -> float:
