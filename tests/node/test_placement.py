@@ -110,6 +110,8 @@ def test_without_a_node_the_plans_decide_and_the_reason_is_told(pair: tuple[Host
         assert placed.node in ("ant", "bee") and placed.reason.startswith(f"on {placed.node}: all of it fits in RAM")
         assert "its weights are there" in placed.reason
         until(lambda: any(model.id == placed.model_uid and model.state == "ready" for model in client.models()), 30)
+        with next(host for host in pair if host.name == placed.node).client as there:
+            assert [instance.placed for instance in there.instances()] == [placed.reason]
         client.terminate(placed.model_uid)
     assert not uids(ant) | uids(bee)
 

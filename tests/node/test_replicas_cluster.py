@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from node_process import XIN
 
 from xin.errors import BadRequest, Conflict, ModelNotFound
 from xin.node.placement import Offer
+from xin.node.replicas_routing import LATE_SECONDS
 from xin.node.replicas_spread import HERE, shares
 from xin.protocol.node import LaunchRequest, Peer, PlanCell, PlanRow
 
@@ -101,6 +103,9 @@ def test_one_launch_is_spread_and_any_node_divides_the_requests(three: list[Host
         order = LaunchRequest(model_name="echo", model_uid="parrot", replica=3, options={"tokens_per_second": 20})
         placed = client.launch_anywhere(order)
         assert placed.reason.startswith("3 replicas: ")
+    for host in three:
+        with host.client as client:
+            assert [instance.placed for instance in client.instances()] == [placed.reason]
     until(lambda: [replicas(host) for host in three] == [["parrot"]] * 3, 30)
     until(lambda: listed(bee) == 3)
     with ThreadPoolExecutor(6) as pool:
@@ -152,6 +157,21 @@ def test_a_conversation_returns_to_its_node(three: list[Host]):
         assert answer.status_code == 200, answer.text
         homes.add(answer.headers["xin-node"])
     assert len(homes) == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_conversation_that_comes_in_at_other_nodes_returns_too(three: list[Host]):
+    launched(three[0], 3)
+    for story in ("whales", "cats"):
+        messages = [{"role": "user", "content": f"a long story of {story} " * 60}]
+        homes = set()
+        for host in three:
+            time.sleep(LATE_SECONDS + 1.0)  # until all have heard that nobody is busy
+            answer = host.http.post(CHAT, json={"model": "parrot", "messages": messages})
+            assert answer.status_code == 200, answer.text
+            homes.add(answer.headers["xin-node"])
+            messages += [{"role": "assistant", "content": "go"}, {"role": "user", "content": "on"}]
+        assert len(homes) == 1
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from xin.node import replicas_routing
 from xin.node.replicas_routing import TYPICAL_ANSWER, Candidate, Prompt, Router, model_of, prompt_of
 
 TWO = [Candidate("a"), Candidate("b")]
+BUSY_B = [Candidate("a"), Candidate("b", running=1)]  # 512 tokens, less than a cache of 300 is worth
 
 
 def chat(*texts: str, **fields: Any) -> bytes:
@@ -72,26 +73,50 @@ def test_equal_requests_at_once_are_divided():
 
 
 @pytest.mark.parametrize("longer", ["x", "more " * 500, "y" * 300_000])
-def test_a_longer_prompt_of_text_shares_the_points_of_its_beginning(longer: str):
+def test_a_longer_prompt_of_text_shares_the_points_of_its_beginning(longer: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(replicas_routing, "LATE_SECONDS", 0.0)
     text = "".join(f"line {i} of the story\n" for i in range(400))
     router = Router()
     with router.routed("b", prompt_of(msgspec.json.encode({"model": "m", "prompt": text}))):
         pass
     again = prompt_of(msgspec.json.encode({"model": "m", "prompt": text + longer}))
     assert len(again.points) <= replicas_routing.MOST_POINTS
-    assert first(router, again) == "b"
-    assert first(router, prompt_of(msgspec.json.encode({"model": "other", "prompt": text}))) == "a"
+    assert first(router, again, BUSY_B) == "b"
+    assert first(router, prompt_of(msgspec.json.encode({"model": "other", "prompt": text})), BUSY_B) == "a"
+
+
+@pytest.mark.parametrize(
+    "said", [chat("the handbook " * 200, "Yes?", "what of leave {i}?"), b'{"model": "m", "prompt": "%s"}']
+)
+def test_nodes_that_know_nothing_of_one_another_choose_alike(said: bytes):
+    """Two nodes' routers: their own candidate comes first in each list."""
+    homes = []
+    for i in range(40):
+        body = said.replace(b"handbook", b"handbook %d" % i).replace(b"%s", b"chapter %d " % i * 200)
+        later = body.replace(b"?", b"? More of it, please.") if b"?" in body else body.replace(b'"}', b' and so on"}')
+        homes.append(first(Router(), prompt_of(body)))
+        assert first(Router(), prompt_of(later), TWO[::-1]) == homes[-1]
+        busy = [Candidate(one.key, running=one.key == homes[-1]) for one in TWO]
+        assert first(Router(), prompt_of(later), busy) != homes[-1]
+    assert 8 <= homes.count("a") <= 32
+
+
+def test_a_short_prompt_is_answered_where_it_was_asked():
+    for i in range(20):
+        assert first(Router(), prompt_of(chat(f"hello {i}"))) == "a"
+        assert first(Router(), prompt_of(chat(f"hello {i}")), TWO[::-1]) == "b"
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(replicas_routing, "MOST_PREFIXES", 10)
+    monkeypatch.setattr(replicas_routing, "LATE_SECONDS", 0.0)
     router = Router()
     for i in range(50):
         with router.routed("b", prompt_of(chat(f"question {i} " * 100))):
             pass
     assert len(router._seen) == 10
-    assert first(router, prompt_of(chat("question 49 " * 100, "yes", "so"))) == "b"
-    assert first(router, prompt_of(chat("question 3 " * 100, "yes", "so"))) == "a"
+    assert first(router, prompt_of(chat("question 49 " * 100, "yes", "so")), BUSY_B) == "b"
+    assert first(router, prompt_of(chat("question 3 " * 100, "yes", "so")), BUSY_B) == "a"
 
 
 def test_a_replica_that_left_is_forgotten():

@@ -11,7 +11,17 @@ import msgspec
 import pytest
 from rich.cells import cell_len
 
-from xin.protocol.node import Device, Instance, InstanceStats, Job, LocalModel, NodeInfo, Recommendation, WorkerInfo
+from xin.protocol.node import (
+    Device,
+    Instance,
+    InstanceStats,
+    Job,
+    LocalModel,
+    NodeInfo,
+    Recommendation,
+    ShardPart,
+    WorkerInfo,
+)
 from xin.tui import glyphs
 from xin.tui.app import Workbench
 from xin.tui.model_actions import request_of
@@ -121,6 +131,19 @@ async def test_the_wide_bench_tells_nodes_models_and_the_detail_of_the_cursor():
         detail = app.query_one(Detail).text
         for fact in ("alpha", "/v1", "cuda:0 17.0G", "2 running  1 waiting", "61.4 now  88 peak", "p50 84ms p95 310ms"):
             assert fact in detail
+
+
+async def test_the_detail_says_why_a_model_is_here_and_who_holds_a_part():
+    nodes = fleet()
+    parts = [ShardPart("atlas", "a", 20, 9 * GIB), ShardPart("hera\x1b[2J", "h", 12, 5 * GIB)]
+    nodes[0].instances["alpha"] = model("alpha", placed="on atlas: all of it fits in the GPUs", shards=parts)
+    async with bench(*nodes) as (app, pilot):
+        text = app.query_one(Detail).text
+        assert "on atlas: all of it fits in the GPUs" in text
+        assert "20 layers on atlas, 12 layers on hera" in text and "\x1b" not in text
+        await pilot.press("j")
+        await pilot.pause()
+        assert "layers on" not in app.query_one(Detail).text
 
 
 async def test_the_detail_of_a_failed_model_says_why_and_what_to_try():

@@ -1,7 +1,9 @@
 """Which of several replicas answers a request: the one with the fewest tokens still to be done.
 
 A replica that has read the beginning of the prompt before is preferred, since it need not read it again: so a
-conversation returns to where its cache is, unless that one has much more to do than another.
+conversation returns to where its cache is, unless that one has much more to do than another. Nodes do not tell one
+another what they have sent where: of equals the hash of a prompt's beginning chooses, so all nodes choose alike
+(rendezvous hashing: Thaler and Ravishankar, 1998).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ MOST_ENDED = 256  # remembered of each replica
 MOST_POINTS = 128  # of one prompt
 KEPT_REPLICAS = 4  # of one prefix
 BLOCK_BYTES = 512
+HOME_TOKENS = 256  # shorter prompts are not worth a hop: of equals the first one answers them
 Digest = bytes
 
 
@@ -50,13 +53,15 @@ _decode_name = msgspec.json.Decoder(_Named).decode
 class Prompt:
     """What a request asks for, as far as its way depends on it. Tokens are estimates.
 
-    `points`: digests of its beginnings, shortest first, each with the tokens that it holds.
+    `points`: digests of its beginnings, shortest first, each with the tokens that it holds. `home`: the digest of its
+    first message or block, for a long one.
     """
 
     model: str = ""
     tokens: int = 1
     answer: int = TYPICAL_ANSWER
     points: list[tuple[Digest, int]] = field(default_factory=list)
+    home: Digest = b""
 
     @property
     def cost(self) -> int:
@@ -82,9 +87,14 @@ class Router:
         self._seen: OrderedDict[Digest, tuple[str, ...]] = OrderedDict()
 
     def order(self, candidates: Sequence[Candidate], prompt: Prompt) -> list[Candidate]:
-        """The best first; of equals the one that was named first."""
+        """The best first; of equals the one that was named first, or for a long prompt the one that it hashes to."""
         cached = self._cached(prompt)
-        return sorted(candidates, key=lambda one: (not one.ready, self._load(one) - CACHED_WORTH * cached(one.key)))
+
+        def rank(one: Candidate) -> tuple[bool, float, bytes]:
+            place = blake2b(one.key.encode(), key=prompt.home).digest() if prompt.home else b""
+            return not one.ready, self._load(one) - CACHED_WORTH * cached(one.key), place
+
+        return sorted(candidates, key=rank)
 
     @contextmanager
     def routed(self, key: str, prompt: Prompt) -> Iterator[None]:
@@ -152,10 +162,12 @@ def prompt_of(body: bytes) -> Prompt:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Prompt(model_of(body), _tokens(len(body)))
     points = _of_messages(asked) if asked.messages else _of_text(asked)
+    tokens = _tokens(len(body))
     limits = [one for one in (asked.max_completion_tokens, asked.max_tokens) if isinstance(one, int) and one > 0]
     choices = asked.n if isinstance(asked.n, int) and asked.n > 0 else 1
     answer = min([*limits, TYPICAL_ANSWER * 16]) if limits else TYPICAL_ANSWER
-    return Prompt(asked.model, _tokens(len(body)), answer * min(choices, 128), points)
+    home = _home(asked) if tokens >= HOME_TOKENS else b""
+    return Prompt(asked.model, tokens, answer * min(choices, 128), points[-MOST_POINTS:], home)
 
 
 def _of_messages(asked: _Body) -> list[tuple[Digest, int]]:
@@ -166,7 +178,13 @@ def _of_messages(asked: _Body) -> list[tuple[Digest, int]]:
         hashed.update(raw)
         size += len(raw)
         points.append((hashed.digest(), _tokens(size)))
-    return points[-MOST_POINTS:]
+    return points
+
+
+def _home(asked: _Body) -> Digest:
+    hashed = _begun(asked.model)
+    hashed.update(bytes(asked.messages[0]) if asked.messages else bytes(asked.prompt)[:BLOCK_BYTES])
+    return bytes(hashed.digest())
 
 
 def _of_text(asked: _Body) -> list[tuple[Digest, int]]:

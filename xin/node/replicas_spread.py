@@ -47,6 +47,7 @@ class Spread:
                 await self.scale(uid, order.replica, wait=wait)
             return uid, self._counts(uid)
         wanted = await self._shares(order, {}, order.replica)
+        order = msgspec.structs.replace(order, placed=self.in_words(wanted))
         first = max(wanted, key=lambda node_id: wanted[node_id])
         uid = (await self._begin(first, order, wanted[first], wait=False)).model_uid
         order = msgspec.structs.replace(order, model_uid=uid)
@@ -78,6 +79,8 @@ class Spread:
         while sum(wanted.values()) > count:
             fullest = max(wanted, key=lambda node_id: (wanted[node_id], node_id != HERE))
             wanted[fullest] -= 1
+        if order is not None:
+            order = msgspec.structs.replace(order, placed=self.in_words(wanted))
         changes = {node_id: n for node_id, n in wanted.items() if n != have.get(node_id, 0)}
         leaving = await asyncio.gather(
             *(self._change(node_id, uid, n, None if node_id in have else order, wait) for node_id, n in changes.items())
@@ -85,6 +88,11 @@ class Spread:
         names = self._nodes()
         shown = {names[node_id]: n for node_id, n in wanted.items() if n}
         return ScaleReply(model_uid=uid, replica=sum(wanted.values()), nodes=shown, leaving=sum(leaving))
+
+    def in_words(self, counts: Mapping[str, int]) -> str:
+        """Like "3 replicas: 2 on ant, 1 on bee"."""
+        named = self.named(counts)
+        return f"{sum(named.values())} replicas: " + ", ".join(f"{count} on {name}" for name, count in named.items())
 
     def named(self, counts: Mapping[str, int]) -> dict[str, int]:
         names = self._nodes()

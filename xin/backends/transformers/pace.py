@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 STREAMING_TARGET_S = 0.16  # beside running streams
+LONGEST_GAP_S = 0.42  # a running stream waits for such a slice and for its own pass: together at most so long, if it can be
 ALONE_TARGET_S = 0.3  # when nothing else runs: a cancel or a newcomer waits this long at most
 BURST_TARGET_S = 0.6  # for several prompts that came together: read in one pass, they are done sooner
 FEWEST = 16
@@ -33,9 +34,12 @@ class Pace:
         """To read so many, in one pass."""
         return self.pass_seconds + self._seconds_per_token * tokens
 
-    def chunk(self, target: float) -> int:
-        """Where a pass alone takes longer than the target, smaller slices would only mean more of them: then half of a
-        slice's time is for its tokens.
+    def chunk(self, target: float, *, beside: bool = False) -> int:
+        """Where a pass alone takes longer than the target, smaller slices would only mean more of them: then a third to
+        a half of a slice's time is for its tokens, by how long those `beside` would wait.
         """
-        room = max(target - self.pass_seconds, self.pass_seconds)
+        passes = self.pass_seconds
+        room = max(target - passes, passes)
+        if beside:
+            room = max(min(room, LONGEST_GAP_S - 2 * passes), passes / 2)
         return min(max(FEWEST, int(room / max(self._seconds_per_token, 1e-7))), self._most)

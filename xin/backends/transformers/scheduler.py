@@ -261,7 +261,7 @@ class Scheduler:
         """
         self._reads += 1
         chosen = self._reading[0] if self._reads % 2 else min(self._reading, key=lambda r: r.pending)
-        budget = self._pace.chunk(STREAMING_TARGET_S if streaming else ALONE_TARGET_S)
+        budget = self._pace.chunk(STREAMING_TARGET_S if streaming else ALONE_TARGET_S, beside=streaming)
         group = self._alike(chosen, budget if streaming else self._pace.chunk(BURST_TARGET_S))
         started = time.perf_counter()
         if len(group) > 1:

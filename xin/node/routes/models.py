@@ -79,12 +79,10 @@ async def _launch_spread(request: web.Request, order: LaunchRequest, wait: bool)
     """Several replicas over the nodes."""
     spread, own = request.app[SPREAD], request.app[IDENTITY]
     uid, counts = await spread.launch(order, wait=wait)
-    named = spread.named(counts)
-    shown = ", ".join(f"{count} on {name}" for name, count in named.items())
     holder = next((node_id for node_id, count in counts.items() if count and node_id), own.id)
     node_id = own.id if counts.get("") else holder
-    name = own.name if node_id == own.id else next(iter(named), "")
-    return json_response(LaunchReply(uid, name, node_id, f"{sum(named.values())} replicas: {shown}"))
+    name = own.name if node_id == own.id else next(iter(spread.named(counts)), "")
+    return json_response(LaunchReply(uid, name, node_id, spread.in_words(counts)))
 
 
 async def list_models(request: web.Request) -> web.Response:
