@@ -204,3 +204,21 @@ def test_what_is_no_projector_of_this_model_is_named(files: tuple[Path, Path], t
         assert raised.value.message.startswith("mmproj: "), raised.value.message
         assert words in raised.value.message
         assert raised.value.param == "mmproj"
+
+
+def test_the_one_beside_the_model_is_taken_unless_none_is_wanted(files: tuple[Path, Path], tmp_path: Path) -> None:
+    beside = load(files, mmproj=None)
+    assert "vision" in beside.describe().abilities and beside._projector.name == "mmproj-tiny.gguf"
+    beside.close()
+    without = load(files, mmproj="none")
+    assert "vision" not in without.describe().abilities
+    without.close()
+    model = tmp_path / "tiny.gguf"
+    model.symlink_to(files[0])
+    (tmp_path / "mmproj-F16.gguf").write_bytes(files[0].read_bytes())  # no projector at all
+    alone = load((model, files[1]), mmproj=None)
+    assert "vision" not in alone.describe().abilities
+    assert any("no images: mmproj" in note for note in alone._model.notes)
+    alone.close()
+    with pytest.raises(LoadFailed):
+        load((model, files[1]), mmproj=str(tmp_path / "mmproj-F16.gguf"))

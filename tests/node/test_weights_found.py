@@ -12,7 +12,7 @@ from weight_stores import COMMIT, MODEL, hugging_face, ollama, put, safetensors
 from xin.errors import BadRequest, ModelNotFound
 from xin.node.job_quantize import QuantizeJob, QuantizeOrder
 from xin.node.local_models import known_models
-from xin.node.quantization_choice import chosen_files
+from xin.node.quantization_choice import chosen_files, with_projector
 from xin.node.resolve import resolve
 from xin.node.weights_files import weight_files
 
@@ -136,6 +136,13 @@ def test_what_to_fetch_of_a_repository(wanted, chosen):
     parts = ["m.Q8_0-00001-of-00002.gguf", "m.Q8_0-00002-of-00002.gguf"]
     listing = ["README.md", "m.F16.gguf", "m.Q3_K_S.gguf", "m.Q4_K_M.gguf", *parts, "mmproj-F16.gguf"]
     assert chosen_files(listing, wanted) == chosen
+
+
+def test_a_projector_comes_with_its_model():
+    listing = ["m.Q4_K_M.gguf", "m.Q8_0.gguf", "mmproj-F32.gguf", "mmproj-F16.gguf", "more/mmproj-BF16.gguf"]
+    assert with_projector(listing, chosen_files(listing)) == ["m.Q4_K_M.gguf", "mmproj-F16.gguf"]
+    assert with_projector(listing, ["mmproj-F32.gguf"]) == ["mmproj-F32.gguf"]
+    assert with_projector(["config.json", "model.safetensors"], ["config.json"]) == ["config.json"]
 
 
 def test_what_to_fetch_of_safetensors():

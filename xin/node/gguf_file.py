@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from xin.backends.llama_cpp.projector_file import is_projector
 from xin.errors import BadRequest, ModelNotFound
 
 MAGIC = b"GGUF"
@@ -59,7 +60,7 @@ def base_name(name: str) -> str:
 def is_first_part(name: str) -> bool:
     """False for the second and later files of a split model, and for projectors, which are not launched alone."""
     part = _PART.search(name.removesuffix(".gguf"))
-    return (part is None or int(part[1]) == 1) and not name.lower().startswith("mmproj")
+    return (part is None or int(part[1]) == 1) and not is_projector(name)
 
 
 def checked(path: Path) -> Path:

@@ -17,7 +17,7 @@ from xin.node import download
 from xin.node.download import FileDownload, Snapshot
 from xin.node.hub import ETAG, HubFails, RepoFile, RepoListing
 from xin.node.job_record import JobRecord
-from xin.node.quantization_choice import chosen_files, fits
+from xin.node.quantization_choice import chosen_files, fits, with_projector
 from xin.node.resolve import resolve
 from xin.node.weights_supply import Supply
 from xin.protocol.node import JobFile
@@ -160,7 +160,7 @@ def _chosen(fetch: Fetch, files: list[RepoFile]) -> list[RepoFile]:
         there = ", ".join(path for path in paths if path.lower().endswith(".gguf"))[:300]
         hint = f"there is: {there}" if there else "choose another repository"
         raise ModelNotFound(f"{fetch.repo} has no file {what}", hint, param="model_name")
-    return [file for file in files if file.path in set(wanted)]
+    return [file for file in files if file.path in set(with_projector(paths, wanted))]
 
 
 def _begin_stages(record: JobRecord) -> None:

@@ -98,7 +98,6 @@ class RemoteHeaders:
         return [
             (first, sum(size for path, size in sizes.items() if gguf_file.stem(path) == gguf_file.stem(first)))
             for first in firsts
-            if not Path(first).name.lower().startswith("mmproj")
         ]
 
     async def _sparse(self, fetch: Fetch) -> str | None:

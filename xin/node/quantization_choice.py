@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from xin.backends.llama_cpp.projector_file import is_projector, projector_among
 from xin.node import gguf_file
 
 USUAL = (
@@ -50,6 +51,17 @@ def chosen_files(paths: Sequence[str], wanted: str = "") -> list[str]:
     top = [path for path in paths if "/" not in path]
     whole = [path for path in top if any(fnmatchcase(path, glob) for glob in REPO_FILES)]
     return whole if any(path.endswith(".safetensors") for path in whole) else []
+
+
+def with_projector(paths: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """What is to be fetched of a repository, and the projector that stands beside its GGUF."""
+    first = next((path for path in wanted if path.lower().endswith(".gguf")), None)
+    if first is None or is_projector(first.rpartition("/")[2]):
+        return [*wanted]
+    folder, _, name = first.rpartition("/")
+    beside = {path.rpartition("/")[2]: path for path in paths if path.rpartition("/")[0] == folder}
+    found = projector_among(name, [*beside])
+    return [*wanted] if found is None else [*wanted, beside[found]]
 
 
 def fits(path: str, wanted: str) -> bool:

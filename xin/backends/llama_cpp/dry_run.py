@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from xin.backends.llama_cpp.dry_run_words import Cache, ContextSize, ModelSize, Question
+from xin.backends.llama_cpp.projector_file import projector_of
 
 MEMORY_BYTES = 8 * 2**30  # of address space: what Python and its libraries reserve counts too
 CPU_SECONDS = 60
@@ -77,10 +78,12 @@ def answer(question: Question) -> ModelSize:
         return ModelSize(error=exc.message, hint=exc.hint, code=exc.code, param=exc.param)
     try:
         size = _of_model(model, question.path)
-        size.contexts = [_of_context(model, options, size) for options in tried]
+        size.contexts = [_of_context(model, question.path, options, size) for options in tried]
         if question.ladder:
             steps = windows(size.trained_context, cell_bytes(model, tried[0]), tried[0].n_parallel)
-            size.ladder = [_of_context(model, replace(tried[0], context_length=step), size) for step in steps]
+            size.ladder = [
+                _of_context(model, question.path, replace(tried[0], context_length=step), size) for step in steps
+            ]
         size.exact = all(context.places for context in size.contexts if not context.error)
         return size
     finally:
@@ -105,7 +108,7 @@ def _of_model(model: Any, path: str) -> ModelSize:
     )
 
 
-def _of_context(model: Any, options: Any, size: ModelSize) -> ContextSize:
+def _of_context(model: Any, path: str, options: Any, size: ModelSize) -> ContextSize:
     import llama_cpp as lib
 
     from xin.backends.llama_cpp.context_params import context_params, window_of
@@ -123,11 +126,12 @@ def _of_context(model: Any, options: Any, size: ModelSize) -> ContextSize:
         found.error = second.error
     if options.draft_model is not None and not found.error:
         found.draft_bytes, found.error = _of_draft(model, options, found)
-    if options.mmproj is not None and not found.error:
+    projector = projector_of(path, options.mmproj)
+    if projector is not None and not found.error:
         try:
-            found.projector_bytes = Path(options.mmproj).stat().st_size
+            found.projector_bytes = Path(projector).stat().st_size
         except OSError as exc:
-            found.error = f"mmproj: {options.mmproj}: {exc.strerror}"
+            found.error = f"mmproj: {projector}: {exc.strerror}"
     return found
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from xin.backends.base import Engine, Load, Output, Progress, Request, Seen, Weights
 from xin.backends.llama_cpp.options import Options as LlamaCppOptions
+from xin.backends.llama_cpp.projector_file import projector_of
 from xin.cgroup import free_memory
-from xin.errors import LoadFailed, OutOfMemory, UnsupportedParameter
+from xin.errors import LoadFailed, OutOfMemory, UnsupportedParameter, XinError
 from xin.worker.frames import Constraint, Ready
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LlamaCppEngine(Engine):
             model.notes.append(f"context_length {self._window} is over the {trained} it was trained with")
         self._cell_bytes = cell_bytes(model, options)
         self._draft: DraftModel | None = None
-        self._projector = self._load_projector()
+        self._projector = self._load_projector(weights)
         self._context = self._make_context()
         model.attach_adapters(self._context.pointer)
         on_cpu = model.gpu_layers == 0 and self._context.can_rewind
@@ -242,12 +243,20 @@ class LlamaCppEngine(Engine):
         log.info("a reader of %d tokens: long prompts are read between the streams' steps", context.cells)
         return context
 
-    def _load_projector(self) -> Projector | None:
-        if self._options.mmproj is None:
+    def _load_projector(self, weights: Weights) -> Projector | None:
+        """The one that was asked for; or the one beside the model, which may fail to be it."""
+        path = projector_of(weights.paths[0], self._options.mmproj) if weights.paths else None
+        if path is None:
             return None
         from xin.backends.llama_cpp.projector import Projector
 
-        projector = Projector(self._options.mmproj, self._model, self._options, self._threads)
+        try:
+            projector = Projector(path, self._model, self._options, self._threads)
+        except XinError as exc:
+            if self._options.mmproj is not None:
+                raise
+            self._model.notes.append(f"no images: {exc.message}")
+            return None
         self._model.notes.append(f"images through {projector.name}, always with {self._threads} threads")
         return projector
 

@@ -30,7 +30,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reader_cells    tokens of a second context that reads long prompts between the streams' steps, on CPUs; 0 = none
     prompt_lookup   draft what the text repeats of itself, where measured to be faster; False = never
     draft_model     a small .gguf of the same family that guesses ahead, where measured to be faster
-    mmproj          the model's projector (mmproj….gguf), so that it takes images
+    mmproj          the model's projector, so that it takes images; default: mmproj….gguf beside it; none = no images
     lora            LoRA adapters: PATH or PATH=SCALE
     chat_template   a Jinja template in place of the model's own
     """

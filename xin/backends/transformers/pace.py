@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 STREAMING_TARGET_S = 0.16  # beside running streams
-LONGEST_GAP_S = 0.42  # a running stream waits for such a slice and for its own pass: together at most so long, if it can be
+LONGEST_GAP_S = (
+    0.42  # a running stream waits for such a slice and for its own pass: together at most so long, if it can be
+)
 ALONE_TARGET_S = 0.3  # when nothing else runs: a cancel or a newcomer waits this long at most
 BURST_TARGET_S = 0.6  # for several prompts that came together: read in one pass, they are done sooner
 FEWEST = 16
