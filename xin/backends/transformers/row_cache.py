@@ -90,7 +90,7 @@ class RowCache(Cache):  # type: ignore[misc]
         if not self.lengths:
             frame.start = frame.end = 0
         if length > frame.end:  # no room on the left
-            self._move(frame.start + length - frame.end)
+            self._move(frame.start + length - frame.end, frame.rows + 1)
         frame.rows += 1
         for i, (keys, values) in enumerate(state.layers):
             if i == len(self.layers):
@@ -126,10 +126,11 @@ class RowCache(Cache):  # type: ignore[misc]
         if not self.lengths:
             frame.start = frame.end = 0
 
-    def _move(self, start: int) -> None:
+    def _move(self, start: int, rows: int = 0) -> None:
+        """`rows`: that there shall be room for."""
         frame = self._frame
         for layer in self.layers:
-            layer.move(start)
+            layer.move(start, max(rows, frame.rows))
         frame.start, frame.end = start, start + frame.end - frame.start
 
 
@@ -193,32 +194,33 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         self.keys[target, :, first : self._frame.end] = self.keys[source, :, first : self._frame.end]
         self.values[target, :, first : self._frame.end] = self.values[source, :, first : self._frame.end]
 
-    def move(self, start: int) -> None:
-        """The columns in use begin at `start` from now on."""
-        frame = self._frame
-        keys = self.keys[: frame.rows, :, frame.start : frame.end].clone()
-        values = self.values[: frame.rows, :, frame.start : frame.end].clone()
-        end = start + keys.shape[-2]
-        self._reserve(frame.rows, end)
-        self.keys[: frame.rows, :, start:end] = keys
-        self.values[: frame.rows, :, start:end] = values
+    def move(self, start: int, rows: int) -> None:
+        """The columns in use begin at `start` from now on, and so many rows have room."""
+        shape = self._shape_for(rows, start + self._frame.end - self._frame.start)
+        self.keys, self.values = (self._placed(t, shape, start) for t in (self.keys, self.values))
 
     def _reserve(self, rows: int, columns: int) -> None:
         """Room for so many; what is in use is kept where it is."""
+        shape = self._shape_for(rows, columns)
+        if shape != (self.keys.shape[0], self.keys.shape[2]):
+            self.keys, self.values = (self._placed(t, shape, self._frame.start) for t in (self.keys, self.values))
+
+    def _shape_for(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of buffers that hold so many: those there are, or larger ones with some to spare."""
         have_rows, have_columns = self.keys.shape[0], self.keys.shape[2]
-        if rows <= have_rows and columns <= have_columns:
-            return
         if columns > have_columns:
             columns += max(SPARE_COLUMNS, columns // 4)
         if rows > have_rows:
             rows = max(rows, 2 * have_rows)
-        shape = max(rows, have_rows), max(columns, have_columns)
-        self.keys, self.values = (self._grown(t, *shape) for t in (self.keys, self.values))
+        return max(rows, have_rows), max(columns, have_columns)
 
-    def _grown(self, old: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    def _placed(self, old: torch.Tensor, shape: tuple[int, int], start: int) -> torch.Tensor:
+        """Buffers of this shape, with the columns in use at `start`. One copy where they are new ones."""
         frame = self._frame
-        new = old.new_zeros((rows, old.shape[1], columns, old.shape[3]))
-        used = min(frame.rows, old.shape[0])
-        end = min(frame.end, old.shape[2])
-        new[:used, :, frame.start : end] = old[:used, :, frame.start : end]
+        used = old[: min(frame.rows, old.shape[0]), :, frame.start : min(frame.end, old.shape[2])]
+        if shape == (old.shape[0], old.shape[2]):
+            new, used = old, used.clone()
+        else:
+            new = old.new_zeros((shape[0], old.shape[1], shape[1], old.shape[3]))
+        new[: used.shape[0], :, start : start + used.shape[2]] = used
         return new
