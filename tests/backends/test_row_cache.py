@@ -26,6 +26,7 @@ def test_every_row_keeps_what_it_holds(seed: int) -> None:
         if kind == "add" and len(held) < 5:
             length = choose.choice((1, 30, 300, 700))
             row = [(some(1, length)[0], some(1, length)[0]) for _ in range(LAYERS)]
+            cache.prepare(len(held) + 1, length, share=choose.random())
             cache.add(RowState(row))
             held.append(row)
         elif kind == "pass":
@@ -50,5 +51,6 @@ def test_every_row_keeps_what_it_holds(seed: int) -> None:
         assert cache.lengths == [layers[0][0].shape[1] for layers in held]
         assert cache.width == max(cache.lengths, default=0)
         for row, layers in enumerate(held):
-            for got, wanted in zip(cache.state(row).layers, layers, strict=True):
-                assert torch.equal(got[0], wanted[0]) and torch.equal(got[1], wanted[1])
+            for state in (cache.state(row), cache.view(row)):
+                for got, wanted in zip(state.layers, layers, strict=True):
+                    assert torch.equal(got[0], wanted[0]) and torch.equal(got[1], wanted[1])

@@ -6,6 +6,7 @@ batched here; buffers grow by steps, so that a token costs one slice written, no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,9 +75,15 @@ class RowCache(Cache):  # type: ignore[misc]
 
     def make_room(self, columns: int) -> None:
         """Before a pass of so many columns: what is in use moves to the left where that saves growing."""
-        have = self.layers[0].columns if self.layers else 0
+        have = min((layer.columns for layer in self.layers), default=0)
         if self._frame.end + columns > have and self._frame.start >= max(MOVE_FROM, self.width // 4):
             self._move(0)
+
+    def prepare(self, rows: int, columns: int, share: float) -> None:
+        """Make room for what is going to join, in this share of the layers that have none: all at once takes long."""
+        short = [layer for layer in self.layers if not layer.holds(rows, columns)]
+        for layer in short[: math.ceil(len(short) * share)]:
+            layer.reserve(rows, columns)
 
     def advance(self, tokens: list[int]) -> None:
         """A pass has gone through: so many of its columns, counted from the right, were real in each row."""
@@ -106,6 +113,11 @@ class RowCache(Cache):  # type: ignore[misc]
         first = self._frame.end - have
         last = first + (have if length is None else length)
         return RowState([layer.part(row, first, last, on_host) for layer in self.layers])
+
+    def view(self, row: int) -> RowState:
+        """Not a copy: for who copies it at once."""
+        first, last = self._frame.end - self.lengths[row], self._frame.end
+        return RowState([(one.keys[row, :, first:last], one.values[row, :, first:last]) for one in self.layers])
 
     def remove(self, row: int) -> None:
         """The last row takes its place."""
@@ -162,7 +174,7 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         frame = self._frame
         end = frame.end + key_states.shape[-2]
-        self._reserve(frame.rows, end)
+        self.reserve(frame.rows, end)
         self.keys[: frame.rows, :, frame.end : end] = key_states
         self.values[: frame.rows, :, frame.end : end] = value_states
         return self.keys[: frame.rows, :, frame.start : end], self.values[: frame.rows, :, frame.start : end]
@@ -180,7 +192,7 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(keys[None], values[None])
         end, length = max(self._frame.end, keys.shape[-2]), keys.shape[-2]
-        self._reserve(row + 1, end)
+        self.reserve(row + 1, end)
         self.keys[row, :, end - length : end] = keys
         self.values[row, :, end - length : end] = values
 
@@ -199,7 +211,10 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         shape = self._shape_for(rows, start + self._frame.end - self._frame.start)
         self.keys, self.values = (self._placed(t, shape, start) for t in (self.keys, self.values))
 
-    def _reserve(self, rows: int, columns: int) -> None:
+    def holds(self, rows: int, columns: int) -> bool:
+        return rows <= self.keys.shape[0] and columns <= self.keys.shape[2]
+
+    def reserve(self, rows: int, columns: int) -> None:
         """Room for so many; what is in use is kept where it is."""
         shape = self._shape_for(rows, columns)
         if shape != (self.keys.shape[0], self.keys.shape[2]):

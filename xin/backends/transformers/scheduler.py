@@ -274,6 +274,9 @@ class Scheduler:
             read = len(group) * max(len(r.tokens) for r in group)
         else:
             read, sight = chosen.piece(min(budget, NOTED_AT_ONCE) if chosen.wants_logprobs else budget)
+            if streaming and chosen.choices[0].left > 1:
+                rows = len(self._running) + len(chosen.choices)
+                self._batch.prepare(rows, len(chosen.tokens) + 1, share=read / max(chosen.pending, 1))
             last = self._read_slice(chosen, read, sight)
             done = [] if chosen.pending else [(chosen, last)]
         self._pace.record(time.perf_counter() - started, read)
@@ -331,7 +334,7 @@ class Scheduler:
             output = self._advance(choice, row.copy())
             outputs.append(output)
             if not (output.finish_reason or output.error):
-                self._batch.add(cache.state(reading.row))
+                self._batch.add(cache.view(reading.row))
                 self._running.append(choice)
                 joined += 1
         if not joined:
