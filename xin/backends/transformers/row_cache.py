@@ -212,7 +212,7 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[misc]
         self.keys, self.values = (self._placed(t, shape, start) for t in (self.keys, self.values))
 
     def holds(self, rows: int, columns: int) -> bool:
-        return rows <= self.keys.shape[0] and columns <= self.keys.shape[2]
+        return bool(rows <= self.keys.shape[0] and columns <= self.keys.shape[2])
 
     def reserve(self, rows: int, columns: int) -> None:
         """Room for so many; what is in use is kept where it is."""
