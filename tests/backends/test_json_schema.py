@@ -73,7 +73,7 @@ ENGINES = {"llama.cpp": "smollm2", "transformers": "smollm2_torch"}  # and the f
 RUNS = [
     ("llama.cpp", 6),
     pytest.param("llama.cpp", 100, marks=pytest.mark.slow),
-    pytest.param("transformers", 20, marks=pytest.mark.slow),
+    pytest.param("transformers", 100, marks=pytest.mark.slow),
 ]
 
 
