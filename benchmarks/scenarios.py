@@ -76,8 +76,8 @@ class Bench:
         `times` as many rounds; llama_cpp.server and the `unclaimed`, about which nothing is promised, take part in
         the first few. `calm`: cores that others may take at most, or the measurement is done again.
 
-        All are started anew PROCESSES times: where its memory lies is luck that a process keeps as long as it lives,
-        and can be worth more than what is measured.
+        All are started anew PROCESSES times: a process can be slower than the next one of its kind for as long as it
+        lives (where its memory lies is the likeliest cause), by more than what is measured.
         """
         notes = self.samples.setdefault(scenario, {})
         rounds = self.rounds * times
