@@ -29,7 +29,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveNode]:
         given = {"mmproj": str(projector), "chat_template": tiny_mmproj.TEMPLATE, "context_length": 512}
         node.launch(str(model), model_uid="llama.cpp", model_engine="llama.cpp", **given)
         node.launch(str(llava), model_uid="transformers", model_engine="transformers", context_length=512)
-        node.launch(str(model), model_uid="blind", model_engine="llama.cpp", chat_template=tiny_mmproj.TEMPLATE)
+        node.launch(
+            str(model), model_uid="blind", model_engine="llama.cpp", mmproj="none", chat_template=tiny_mmproj.TEMPLATE
+        )
         yield node
 
 
