@@ -160,7 +160,8 @@ def _chosen(fetch: Fetch, files: list[RepoFile]) -> list[RepoFile]:
         there = ", ".join(path for path in paths if path.lower().endswith(".gguf"))[:300]
         hint = f"there is: {there}" if there else "choose another repository"
         raise ModelNotFound(f"{fetch.repo} has no file {what}", hint, param="model_name")
-    return [file for file in files if file.path in set(with_projector(paths, wanted))]
+    chosen = set(with_projector(paths, wanted))
+    return [file for file in files if file.path in chosen]
 
 
 def _begin_stages(record: JobRecord) -> None:

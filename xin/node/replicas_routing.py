@@ -167,7 +167,7 @@ def prompt_of(body: bytes) -> Prompt:
     choices = asked.n if isinstance(asked.n, int) and asked.n > 0 else 1
     answer = min([*limits, TYPICAL_ANSWER * 16]) if limits else TYPICAL_ANSWER
     home = _home(asked) if tokens >= HOME_TOKENS else b""
-    return Prompt(asked.model, tokens, answer * min(choices, 128), points[-MOST_POINTS:], home)
+    return Prompt(asked.model, tokens, answer * min(choices, 128), points, home)
 
 
 def _of_messages(asked: _Body) -> list[tuple[Digest, int]]:
@@ -178,7 +178,7 @@ def _of_messages(asked: _Body) -> list[tuple[Digest, int]]:
         hashed.update(raw)
         size += len(raw)
         points.append((hashed.digest(), _tokens(size)))
-    return points
+    return points[-MOST_POINTS:]
 
 
 def _home(asked: _Body) -> Digest:
